@@ -1,0 +1,455 @@
+"""The supervisor: a whole control plane in a network namespace, as the children of one process.
+
+The order of `up` and `run` is the order of events: sockets of the host, namespace, etcd and API server, the
+rest, ready; then it waits for a signal, restarting whatever dies, and stops all, the API server before etcd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import yaml
+
+from davylab import binaries, identity, namespace, process, relay, traefik
+from davylab.api import Api, ApiError
+from davylab.binaries import Binaries
+from davylab.errors import LabError
+from davylab.identity import ADMIN, API_PORT, DAVYLAMP, KUBELET, TRAEFIK, Paths, User
+from davylab.namespace import API_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
+
+START_TIMEOUT = 60.0
+RESTART_PAUSE = 0.3
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `davylab up` was asked for."""
+
+    state: Path
+    traefik: bool = False
+    gateway: bool = False
+    throttle: float | None = None  # seconds; None leaves Traefik's own default
+    nodes: int = 1
+    audit: bool = False
+    users: tuple[User, ...] = ()
+    restart_cap: float = 10.0
+    end_with_stdin: bool = False
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """cluster.json: what others need to use the lab. Addresses are host:port."""
+
+    pid: int  # the supervisor's, which is also inside the namespace: nsenter --target
+    user_namespace: bool
+    kubeconfig: str
+    inside_kubeconfig: str
+    api: str
+    inside_api: str
+    traefik: str | None
+    inside_traefik: str | None
+    traefik_admin: str | None  # inside only: /metrics and /api/rawdata
+    audit_log: str | None
+    logs: str
+    seconds_to_ready: float
+    pids: dict[str, int]
+
+
+class Component(msgspec.Struct, frozen=True):
+    """One child: its name is that of its log."""
+
+    name: str
+    command: list[str]
+    env: dict[str, str] = {}
+
+
+def up(options: Options, on_ready: Callable[[Info], None]) -> None:
+    """Starts everything and returns when asked to stop. Raises LabError if it does not become ready."""
+    paths = Paths(options.state.resolve())
+    paths.logs.mkdir(parents=True, exist_ok=True)
+    with _only_one(paths):
+        found = binaries.find_or_build()
+        if options.traefik or options.gateway:
+            traefik.find()
+        identity.make_certificate(paths)
+        listeners = {"api": relay.listen()}
+        if options.traefik or options.gateway:
+            listeners["traefik"] = relay.listen()
+        _more_files()
+        user_namespace = namespace.enter()
+        asyncio.run(run(options, paths, found, listeners, user_namespace, on_ready))
+
+
+async def run(
+    options: Options,
+    paths: Paths,
+    found: Binaries,
+    listeners: dict[str, socket.socket],
+    user_namespace: bool,
+    on_ready: Callable[[Info], None],
+) -> None:
+    began = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if options.end_with_stdin:
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
+    host_port = listeners["api"].getsockname()[1]
+    identity.write_access(paths, [ADMIN, KUBELET, TRAEFIK, DAVYLAMP, *options.users], host_port)
+
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    components = {c.name: c for c in _components(options, paths, found)}
+
+    async def starting() -> Info:
+        for name in ("etcd", "kube-apiserver"):
+            children[name] = _start(components[name], paths)
+        async with Api(paths.kubeconfig(inside=True), paths.certificate) as api:
+            await _until_true("kube-apiserver", lambda: _answers(f"{api.server}/readyz"), children, paths)
+            await _prepare(options, api)
+            for name in components.keys() - children.keys():
+                children[name] = _start(components[name], paths)
+            for name, check in _checks(options, api).items():
+                await _until_true(name, check, children, paths)
+        await relay.serve(listeners["api"], API_ADDRESS, API_PORT)
+        if "traefik" in listeners:
+            await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.WEB_PORT)
+        info = _info(options, paths, listeners, children, user_namespace, time.monotonic() - began)
+        _write_info(paths, info)
+        return info
+
+    ready = asyncio.create_task(asyncio.wait_for(starting(), START_TIMEOUT))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            return
+        info = ready.result()
+        on_ready(info)
+        keepers = [asyncio.create_task(_keep(c, paths, info, children)) for c in components.values()]
+        await stopped
+        for keeper in keepers:
+            keeper.cancel()
+    except TimeoutError:
+        raise LabError(
+            f"not ready after {START_TIMEOUT:g} s; started so far: {', '.join(children)}. Logs: {paths.logs}"
+        ) from None
+    finally:
+        ready.cancel()
+        await _stop(children)
+        paths.info.unlink(missing_ok=True)
+
+
+# -- components ------------------------------------------------------------------------------------
+
+
+def _components(options: Options, paths: Paths, found: Binaries) -> list[Component]:
+    admin = str(paths.kubeconfig(inside=True))
+    kubelet = [sys.executable, "-m", "davylab.kubelet", "--state", str(paths.root)]
+    kubelet += ["--nodes", str(options.nodes), "--restart-cap", str(options.restart_cap)]
+    components = [
+        Component("etcd", _etcd(found, paths)),
+        Component("kube-apiserver", _apiserver(options, found, paths)),
+        Component("kube-controller-manager", _controller_manager(found, paths, admin)),
+        Component("kube-scheduler", _scheduler(found, paths, admin)),
+        Component("kubelet", kubelet),
+    ]
+    if options.traefik or options.gateway:
+        kubeconfig = str(paths.kubeconfig(TRAEFIK, inside=True))
+        command = traefik.command(throttle=options.throttle, gateway=options.gateway)
+        components.append(Component("traefik", command, {"KUBECONFIG": kubeconfig}))
+    return components
+
+
+def _etcd(found: Binaries, paths: Paths) -> list[str]:
+    client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
+    return [
+        str(found.etcd),
+        f"--data-dir={paths.root / 'etcd'}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--quota-backend-bytes=8589934592",
+    ]
+
+
+def _apiserver(options: Options, found: Binaries, paths: Paths) -> list[str]:
+    command = [
+        str(found.apiserver),
+        "--etcd-servers=http://127.0.0.1:2379",
+        f"--cert-dir={paths.root / 'pki'}",
+        f"--tls-cert-file={paths.certificate}",
+        f"--tls-private-key-file={paths.key}",
+        f"--secure-port={API_PORT}",
+        "--bind-address=0.0.0.0",
+        f"--advertise-address={API_ADDRESS}",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={paths.service_account_key}",
+        f"--service-account-signing-key-file={paths.service_account_key}",
+        f"--token-auth-file={paths.tokens}",
+        "--authorization-mode=RBAC",
+        "--allow-privileged",
+        "--kubelet-preferred-address-types=InternalIP",
+        # ServiceAccount would mount tokens, for which pods here have no file system.
+        "--disable-admission-plugins=ServiceAccount",
+        # Nothing in a lab is to wait for its turn: what is measured is the client.
+        "--enable-priority-and-fairness=false",
+        "--max-requests-inflight=3000",
+        "--max-mutating-requests-inflight=1000",
+        "--profiling=false",
+    ]
+    if options.audit:
+        policy = paths.root / "audit-policy.yaml"
+        policy.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "audit.k8s.io/v1",
+                    "kind": "Policy",
+                    "omitStages": ["RequestReceived"],
+                    "rules": [{"level": "Metadata"}],
+                }
+            )
+        )
+        command += [f"--audit-policy-file={policy}", f"--audit-log-path={paths.logs / 'audit.log'}"]
+    return command
+
+
+def _controller_manager(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
+    # The defaults (20 requests a second, 5 workers) make a bench measure the controller manager's throttle.
+    workers = {"deployment": 20, "replicaset": 20, "service-endpoint": 20, "endpoint": 20, "gc": 20}
+    return [
+        str(found.controller_manager),
+        f"--kubeconfig={kubeconfig}",
+        f"--cert-dir={paths.root / 'pki'}",
+        "--leader-elect=false",
+        # No kubelet renews leases here, so the node lifecycle controller would evict everything.
+        "--controllers=*,-nodeipam,-node-lifecycle-controller",
+        f"--service-account-private-key-file={paths.service_account_key}",
+        f"--root-ca-file={paths.certificate}",
+        "--kube-api-qps=2000",
+        "--kube-api-burst=4000",
+        *(f"--concurrent-{kind}-syncs={count}" for kind, count in workers.items()),
+        "--profiling=false",
+    ]
+
+
+def _scheduler(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
+    config = paths.root / "scheduler.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kubescheduler.config.k8s.io/v1",
+                "kind": "KubeSchedulerConfiguration",
+                "clientConnection": {"kubeconfig": kubeconfig, "qps": 2000, "burst": 4000},
+                "leaderElection": {"leaderElect": False},
+                "enableProfiling": False,
+            }
+        )
+    )
+    return [str(found.scheduler), f"--config={config}", f"--cert-dir={paths.root / 'pki'}"]
+
+
+async def _prepare(options: Options, api: Api) -> None:
+    """Objects that have to be there before Traefik starts; an earlier run may have made them."""
+    if options.traefik or options.gateway:
+        await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", traefik.ingress_class())
+    if options.gateway:
+        definitions = [
+            document
+            for path in traefik.gateway_crds()
+            for document in yaml.safe_load_all(path.read_text())
+            if document and document["kind"] == "CustomResourceDefinition"
+        ]
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for definition in definitions:
+            await _apply(api, path, definition)
+        await _until(lambda: _exists(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses"))
+        await _apply(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", traefik.gateway_class())
+
+
+async def _apply(api: Api, path: str, document: dict[str, Any]) -> None:
+    query = "?fieldManager=davylab&force=true"
+    name = document["metadata"]["name"]
+    await api.request("PATCH", f"{path}/{name}{query}", document, "application/apply-patch+yaml")
+
+
+# -- readiness -------------------------------------------------------------------------------------
+
+
+def _checks(options: Options, api: Api) -> dict[str, Callable[[], Awaitable[bool]]]:
+    async def nodes() -> bool:
+        listed = msgspec.json.decode(await api.request("GET", "/api/v1/nodes"))
+        return len(listed["items"]) >= options.nodes
+
+    async def namespace_ready() -> bool:
+        return await _exists(api, "/api/v1/namespaces/default/serviceaccounts/default")
+
+    checks: dict[str, Callable[[], Awaitable[bool]]] = {
+        "kube-scheduler": lambda: _answers("https://127.0.0.1:10259/healthz"),
+        "kube-controller-manager": namespace_ready,
+        "kubelet": nodes,
+    }
+    if options.traefik or options.gateway:
+        checks["traefik"] = lambda: _answers(f"http://{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}/ping")
+    return checks
+
+
+async def _until_true(
+    name: str,
+    check: Callable[[], Awaitable[bool]],
+    children: dict[str, subprocess.Popen[bytes]],
+    paths: Paths,
+) -> None:
+    """Waits for a check; a child that dies meanwhile is an error with the end of its log."""
+
+    async def or_dead() -> bool:
+        for child, running in children.items():
+            if (code := running.poll()) is not None:
+                log = paths.logs / f"{child}.log"
+                raise LabError(
+                    f"{child} exited with {code} while {name} was starting; the end of {log}:\n{tail(log)}"
+                )
+        return await check()
+
+    await _until(or_dead)
+
+
+async def _until(check: Callable[[], Awaitable[bool]]) -> None:
+    while not await check():
+        await asyncio.sleep(0.05)
+
+
+async def _answers(url: str) -> bool:
+    """Whether GET is answered with 200; certificates are not looked at."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def _exists(api: Api, path: str) -> bool:
+    try:
+        await api.request("GET", path)
+    except ApiError:
+        return False
+    return True
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The end of a log, for an error message."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return "(there is no such file)"
+
+
+# -- children --------------------------------------------------------------------------------------
+
+
+def _start(component: Component, paths: Paths) -> subprocess.Popen[bytes]:
+    with (paths.logs / f"{component.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            component.command,
+            env={**os.environ, **component.env},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop them in order
+            preexec_fn=process.die_with_parent,
+        )
+
+
+async def _keep(
+    component: Component, paths: Paths, info: Info, children: dict[str, subprocess.Popen[bytes]]
+) -> None:
+    """Starts a component again whenever it dies, as a static pod would be: tests may kill one."""
+    while True:
+        code = await process.exited(children[component.name])
+        print(f"davylab: {component.name} ended with {code}: starting it again", file=sys.stderr, flush=True)
+        await asyncio.sleep(RESTART_PAUSE)
+        children[component.name] = _start(component, paths)
+        _write_info(paths, msgspec.structs.replace(info, pids={n: c.pid for n, c in children.items()}))
+
+
+async def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """The API server goes before etcd, or it would write errors for a minute; all within about 3 s."""
+    clients = [child for name, child in children.items() if name not in ("etcd", "kube-apiserver")]
+    await asyncio.gather(*(process.stop(child, 0.7) for child in clients))
+    for name in ("kube-apiserver", "etcd"):
+        if name in children:
+            await process.stop(children[name], 0.7)
+
+
+# -- the state folder ------------------------------------------------------------------------------
+
+
+def _info(
+    options: Options,
+    paths: Paths,
+    listeners: dict[str, socket.socket],
+    children: dict[str, subprocess.Popen[bytes]],
+    user_namespace: bool,
+    seconds: float,
+) -> Info:
+    host = {name: f"127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()}
+    proxied = "traefik" in host
+    return Info(
+        pid=os.getpid(),
+        user_namespace=user_namespace,
+        kubeconfig=str(paths.kubeconfig(inside=False)),
+        inside_kubeconfig=str(paths.kubeconfig(inside=True)),
+        api=host["api"],
+        inside_api=f"{API_ADDRESS}:{API_PORT}",
+        traefik=host.get("traefik"),
+        inside_traefik=f"{TRAEFIK_ADDRESS}:{traefik.WEB_PORT}" if proxied else None,
+        traefik_admin=f"{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}" if proxied else None,
+        audit_log=str(paths.logs / "audit.log") if options.audit else None,
+        logs=str(paths.logs),
+        seconds_to_ready=round(seconds, 2),
+        pids={name: child.pid for name, child in children.items()},
+    )
+
+
+def _write_info(paths: Paths, info: Info) -> None:
+    fresh = paths.info.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(info)))
+    fresh.replace(paths.info)
+
+
+@contextmanager
+def _only_one(paths: Paths) -> Iterator[None]:
+    """Refuses a second supervisor for the same state folder."""
+    with (paths.root / "lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"a lab is already running with the state folder {paths.root}") from None
+        yield
+
+
+def _more_files() -> None:
+    """Every connection and every pod's log is an open file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,361 @@
+"""One pod: its processes, their readiness and restarts, and its end.
+
+`Runner.run` is level-triggered: whatever changes (a container, the pod object) only says "look again".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from davylab import process
+from davylab.api import STRATEGIC, Api, ApiError
+from davylab.kubelet import model
+from davylab.kubelet.logs import ContainerLog
+from davylab.kubelet.model import Container, ContainerView, Pod, Running, Terminated, Waiting, rfc3339
+
+RUN_THAT_FORGIVES = (
+    30.0  # seconds: a container that ran so long starts with no back-off again (really: 10 min)
+)
+PULL_BACK_OFF_AFTER = 0.5  # seconds for which ErrImagePull is shown before ImagePullBackOff
+RETRY = 0.2  # seconds before a status that could not be written is tried again
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What every runner needs to know."""
+
+    api: Api
+    hellok8s: list[str]  # the command
+    logs: Path
+    restart_cap: float
+
+
+class Runner:
+    """The life of one pod on this node. ``pod`` is replaced by the watch, through ``update``."""
+
+    def __init__(self, settings: Settings, pod: Pod, address: str, node_address: str) -> None:
+        self.settings = settings
+        self.pod = pod
+        self.address = address
+        self.node_address = node_address
+        self.started = pod.status.start_time or _now()
+        self.views = {c.name: _initial_view(pod, c) for c in pod.spec.containers}
+        self.logs: dict[str, list[ContainerLog]] = {c.name: [] for c in pod.spec.containers}
+        self.folder = settings.logs / pod.metadata.uid
+        self.changed = asyncio.Event()
+        self.gone = False  # the object is deleted: nothing to report any more
+        self.written: object = None
+        self.containers: list[asyncio.Task[None]] = []
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def update(self, pod: Pod) -> None:
+        self.pod = pod
+        self.changed.set()
+
+    def forget(self) -> None:
+        """The object is gone (a forced deletion): kill what is left, without grace."""
+        self.gone = True
+        self.kill()
+        self.changed.set()
+
+    def kill(self) -> None:
+        """Kills the pod's processes, and returns when they are gone."""
+        for child in self.children.values():
+            child.kill()
+        for child in self.children.values():
+            child.wait()
+
+    async def run(self) -> None:
+        finished_before = self.pod.status.phase in ("Succeeded", "Failed")
+        if self.pod.metadata.deletion_timestamp is None and not finished_before:
+            for container in self.pod.spec.containers:
+                if model.behaviour(container.image) == "pause":
+                    self._show(container, Running(started_at=_now()), ready=True)
+                else:
+                    self.containers.append(asyncio.create_task(self._supervise(container)))
+        try:
+            while not self.gone:
+                self.changed.clear()
+                if self.pod.metadata.deletion_timestamp is not None:
+                    return await self._end()
+                if not finished_before:
+                    await self._report()
+                await self.changed.wait()
+        finally:
+            await self._abandon()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        """SIGTERM and unready; when the processes are gone or their grace is over, the object."""
+        working = [task for task in self.containers if not task.done()]
+        for task in working:
+            task.cancel()
+        for container in self.pod.spec.containers:
+            view = self.views[container.name]
+            self.views[container.name] = msgspec.structs.replace(view, ready=False)
+        if working:
+            await asyncio.gather(self._report(), *working, return_exceptions=True)
+        await self._request_until_done(
+            "DELETE", {"gracePeriodSeconds": 0, "preconditions": {"uid": self._uid}}
+        )
+        self.gone = True
+
+    async def _abandon(self) -> None:
+        for task in self.containers:
+            task.cancel()
+        if self.containers:
+            await asyncio.wait(self.containers)
+
+    def _grace(self) -> float:
+        if self.gone:
+            return 0.0
+        seconds = self.pod.metadata.deletion_grace_period_seconds
+        return 30.0 if seconds is None else float(seconds)
+
+    # -- telling the API server --------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        status = model.status(
+            self.pod,
+            self.views,
+            address=self.address,
+            node_address=self.node_address,
+            started=self.started,
+            now=_now(),
+        )
+        if _essence(status) != self.written:
+            done = await self._request_until_done("PATCH", {"metadata": {"uid": self._uid}, "status": status})
+            self.written = _essence(status) if done else None
+
+    async def _request_until_done(self, method: str, body: object) -> bool:
+        """False if the object is gone, or not the one any more that we mean."""
+        meta = self.pod.metadata
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
+        path = f"{path}/status" if method == "PATCH" else path
+        content_type = STRATEGIC if method == "PATCH" else "application/json"
+        while not self.gone:
+            try:
+                await self.settings.api.request(method, path, body, content_type)
+                return True
+            except ApiError as error:
+                if error.status in (404, 409):
+                    return False
+                if error.status not in (429, 500, 503, 504):
+                    print(f"{self.pod}: {method}: {error}", flush=True)
+                    return False
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # the API server is away: it comes back
+            await asyncio.sleep(RETRY)
+        return False
+
+    @property
+    def _uid(self) -> str:
+        return self.pod.metadata.uid
+
+    def _show(
+        self,
+        container: Container,
+        state: Waiting | Running | Terminated,
+        *,
+        ready: bool = False,
+        last: Terminated | None = None,
+        restarts: int | None = None,
+    ) -> None:
+        old = self.views[container.name]
+        self.views[container.name] = ContainerView(
+            state=state,
+            last=last or old.last,
+            ready=ready,
+            restarts=old.restarts if restarts is None else restarts,
+        )
+        self.changed.set()
+
+    # -- one container -----------------------------------------------------------------------------
+
+    async def _supervise(self, container: Container) -> None:
+        """Runs and restarts the container until its policy says no more, or the task is cancelled."""
+        if model.behaviour(container.image) == "absent":
+            return await self._fail_to_pull(container)
+        failures = 0  # since the last run that was long enough to forgive
+        while True:
+            began = time.monotonic()
+            end = await self._run_once(container)
+            policy = self.pod.spec.restart_policy
+            self._show(container, end)
+            if not model.should_restart(policy, end.exit_code):
+                return None
+            failures = 0 if time.monotonic() - began > RUN_THAT_FORGIVES else failures
+            delay = model.restart_delay(failures, self.settings.restart_cap)
+            failures += 1
+            if delay:
+                message = (
+                    f"back-off {delay:g}s restarting failed container={container.name} "
+                    f"pod={self.pod.metadata.name}_{self.pod.metadata.namespace}({self._uid})"
+                )
+                self._show(container, Waiting(reason="CrashLoopBackOff", message=message), last=end)
+                await asyncio.sleep(delay)
+            view = self.views[container.name]
+            self.views[container.name] = ContainerView(state=view.state, last=end, restarts=view.restarts + 1)
+
+    async def _fail_to_pull(self, container: Container) -> None:
+        image = container.image
+        full = image if "/" in image else f"docker.io/library/{image}"
+        if ":" not in full.rpartition("/")[2]:
+            full += ":latest"
+        cause = (
+            f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": '
+            "pull access denied, repository does not exist or may require authorization"
+        )
+        self._show(container, Waiting(reason="ErrImagePull", message=cause))
+        await asyncio.sleep(PULL_BACK_OFF_AFTER)
+        message = f'Back-off pulling image "{image}": ErrImagePull: {cause}'
+        self._show(container, Waiting(reason="ImagePullBackOff", message=message))
+
+    async def _run_once(self, container: Container) -> Terminated:
+        """Starts the process and waits for its end; cancelled, ends the process within the grace period."""
+        log = ContainerLog(self.folder / container.name / f"{self.views[container.name].restarts}.log")
+        self._keep(container.name, log)
+        child = self.children[container.name] = await self._start(container, log)
+        started = _now()
+        self._show(container, Running(started_at=started), ready=container.readiness_probe is None)
+        probing = asyncio.create_task(self._probe(container)) if container.readiness_probe else None
+        try:
+            code = await process.exited(child)
+        except asyncio.CancelledError:
+            if probing:
+                probing.cancel()
+            await process.stop(child, self._grace())
+            raise
+        finally:
+            if probing:
+                probing.cancel()
+        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe
+            await asyncio.wait_for(log.closed.wait(), 1)
+        code = 128 - code if code < 0 else code
+        use_log = code != 0 and container.termination_message_policy == "FallbackToLogsOnError"
+        return Terminated(
+            exit_code=code,
+            reason="Error" if code else "Completed",
+            message=log.tail() if use_log else "",
+            started_at=started,
+            finished_at=_now(),
+        )
+
+    async def _start(self, container: Container, log: ContainerLog) -> subprocess.Popen[bytes]:
+        reading, writing = os.pipe()
+        try:
+            env = model.environment(self.pod, container, self.address)
+            child = subprocess.Popen(
+                self.settings.hellok8s,
+                env={"PATH": os.environ.get("PATH", ""), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                preexec_fn=process.die_with_parent,
+            )
+        finally:
+            os.close(writing)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: log, os.fdopen(reading, "rb"))
+        return child
+
+    def _keep(self, name: str, log: ContainerLog) -> None:
+        """The log of this run and the one before (`kubectl logs --previous`); older ones go."""
+        logs = self.logs[name]
+        logs.append(log)
+        for old in logs[:-2]:
+            old.path.unlink(missing_ok=True)
+        del logs[:-2]
+
+    async def _probe(self, container: Container) -> None:
+        """Sets the container's readiness. Until the first success it looks more often than asked."""
+        probe = container.readiness_probe
+        if probe is None or probe.http_get is None:
+            self._show_ready(container, True)
+            return
+        port = model.probe_port(container, probe.http_get.port)
+        period = model.probe_period(probe)
+        await asyncio.sleep(probe.initial_delay_seconds)
+        successes = failures = 0
+        while True:
+            if await http_ok(self.address, port, probe.http_get.path, probe.timeout_seconds):
+                successes, failures = successes + 1, 0
+            else:
+                successes, failures = 0, failures + 1
+            if successes >= probe.success_threshold:
+                self._show_ready(container, True)
+            elif failures >= probe.failure_threshold:
+                self._show_ready(container, False)
+            await asyncio.sleep(period if self.views[container.name].ready else min(period, 0.2))
+
+    def _show_ready(self, container: Container, ready: bool) -> None:
+        view = self.views[container.name]
+        if view.ready != ready:
+            self._show(container, view.state, ready=ready)
+
+
+def _initial_view(pod: Pod, container: Container) -> ContainerView:
+    """Waiting; after a restart of the kubelet, with what the pod's status says of the container's past."""
+    for old in pod.status.container_statuses:
+        if old.name == container.name:
+            if old.state.running:
+                # A real kubelet finds its containers alive; ours died with it, and this counts as a restart.
+                end = Terminated(
+                    exit_code=137,
+                    reason="Error",
+                    message="the lab's kubelet was restarted",
+                    started_at=old.state.running.started_at,
+                    finished_at=_now(),
+                )
+                pause = model.behaviour(container.image) == "pause"
+                restarts = old.restart_count if pause else old.restart_count + 1
+                return ContainerView(
+                    state=Waiting(reason="ContainerCreating"),
+                    last=old.last_state.terminated if pause else end,
+                    restarts=restarts,
+                )
+            last = old.state.terminated or old.last_state.terminated
+            return ContainerView(
+                state=Waiting(reason="ContainerCreating"),
+                last=last,
+                restarts=old.restart_count + (last is not None),
+            )
+    return ContainerView(state=Waiting(reason="ContainerCreating"))
+
+
+def _essence(status: dict[str, object]) -> object:
+    """A status without the times that `now` put into it: two alike need no second write."""
+    conditions = status["conditions"]
+    assert isinstance(conditions, list)
+    slim = [{k: v for k, v in condition.items() if k != "lastTransitionTime"} for condition in conditions]
+    return {**status, "conditions": slim}
+
+
+async def http_ok(host: str, port: int, path: str, timeout: float) -> bool:
+    """Whether GET answers with 2xx or 3xx in time."""
+    writer = None
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            line = await reader.readline()
+        return line.split(b" ")[1][:1] in (b"2", b"3")
+    except (OSError, TimeoutError, IndexError):
+        return False
+    finally:
+        if writer:
+            writer.close()
+
+
+def _now() -> str:
+    return rfc3339(datetime.now(UTC))

@@ -1,0 +1,3 @@
+"""Davylamp: progressive delivery for plain Kubernetes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,255 @@
+"""ReleasePolicy and Release, the two kinds of davylamp.dev/v1alpha1.
+
+A field's docstring (the string below it) is its description in the CRD; `davylamp.api.crd` reads it from here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+
+from davylamp.api.objects import Condition, Meta, Slim
+from davylamp.api.units import DURATION_PATTERN
+
+Duration = Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, min_length=2)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
+IntOrPercent = int | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,5}%$")]
+
+
+class Target(Slim, frozen=True):
+    """Which Deployments a policy releases, in its own namespace: one by name, or all with these labels."""
+
+    name: str | None = None
+    """Name of the Deployment."""
+    match_labels: dict[str, str] | None = None
+    """Labels that a Deployment must have, all of them: one policy for a fleet."""
+
+
+class IngressRoute(Slim, frozen=True):
+    name: str
+    """Name of an Ingress that sends to the Service; its class must honour the ingress-nginx canary annotations."""
+
+
+class Route(Slim, frozen=True):
+    """One place where traffic is split. Exactly one field is set."""
+
+    ingress: IngressRoute | None = None
+    """An Ingress, split by a canary Ingress beside it."""
+
+
+class Traffic(Slim, frozen=True):
+    """How traffic reaches the workload."""
+
+    service: str | None = None
+    """Name of the Service that selects the Deployment's pods."""
+    routes: tuple[Route, ...] = ()
+    """Where the weight is set. None: traffic follows the number of pods."""
+    detect: bool = False
+    """Find the Service and the routes from the cluster; needed where one policy serves many Deployments."""
+    settle: Duration = "5s"
+    """How long a changed route is given to take effect where nothing can be measured."""
+
+
+class Step(Slim, frozen=True):
+    """An exposure, and the conditions for leaving it."""
+
+    weight: Weight
+    """Share of the traffic that goes to the canary, in percent."""
+    replicas: IntOrPercent | None = None
+    """Canary pods in this step: a number, or a percentage of the Deployment's. Default: as many as the weight needs."""
+    hold: Duration | None = None
+    """How long the step lasts at least, counted from when its weight is in effect."""
+    approve: bool = False
+    """The step is left only when a person says `davy approve`."""
+
+
+OnFailure = Literal["hold", "revert"]
+
+
+class ReleasePolicySpec(Slim, frozen=True):
+    target: Target
+    """The Deployments that this policy releases."""
+    steps: tuple[Step, ...]
+    """The way of a new version, from the first requests to all of them."""
+    traffic: Traffic | None = None
+    """How traffic reaches the workload. Leave it out for workloads without a Service."""
+    on_failure: OnFailure = "hold"
+    """After a rollback: `hold` leaves the rejected template in the Deployment, paused; `revert` takes it out again."""
+    progress_deadline: Duration | None = None
+    """How long a canary pod may take to become ready. Default: the Deployment's progressDeadlineSeconds."""
+    max_extra_pods: IntOrPercent = "100%"
+    """Without routes: how many canary pods may run beside the Deployment's, as a number or a percentage of them."""
+    history_limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+    """How many finished Releases of a Deployment are kept."""
+
+
+class Found(Slim, frozen=True):
+    """What `traffic` means for one Deployment, as found in the cluster."""
+
+    deployment: str
+    service: str = ""
+    ingresses: tuple[str, ...] = ()
+
+
+class ReleasePolicyStatus(Slim, frozen=True):
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    targets: int = 0
+    """How many Deployments the policy has now."""
+    found: tuple[Found, ...] = ()
+    """The Service and the routes of each Deployment (of the first 20)."""
+
+
+class ReleasePolicy(Slim, frozen=True):
+    metadata: Meta
+    spec: ReleasePolicySpec
+    status: ReleasePolicyStatus = ReleasePolicyStatus()
+
+
+class Phase(StrEnum):
+    """Where a release stands. The first five are on the way, the others are ends."""
+
+    PENDING = "Pending"
+    PROGRESSING = "Progressing"
+    PROMOTING = "Promoting"
+    ROLLING_BACK = "RollingBack"
+    COMPLETED = "Completed"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
+    WITHDRAWN = "Withdrawn"
+    OVERRIDDEN = "Overridden"
+
+    @property
+    def final(self) -> bool:
+        return self in (
+            Phase.COMPLETED,
+            Phase.ROLLED_BACK,
+            Phase.SUPERSEDED,
+            Phase.WITHDRAWN,
+            Phase.OVERRIDDEN,
+        )
+
+
+class Command(Slim, frozen=True):
+    """Something that a person asked for."""
+
+    by: str = ""
+    """Who asked."""
+    reason: str = ""
+    """Why."""
+
+
+class Approval(Slim, frozen=True):
+    step: Annotated[int, msgspec.Meta(ge=1)]
+    """The step, counted from 1, up to which leaving is approved."""
+    by: str = ""
+    """Who approved."""
+    reason: str = ""
+    """Why."""
+
+
+class Side(Slim, frozen=True):
+    """One of the two versions."""
+
+    replica_set: str
+    """Name of its ReplicaSet."""
+    hash: str
+    """The pod-template-hash of its pods."""
+    image: str = ""
+    """Images of its containers, for people."""
+
+
+class ReleaseSpec(Slim, frozen=True):
+    """What is released and how: a copy of the policy as it was at the start, and what people asked for since."""
+
+    policy: str
+    """Name of the ReleasePolicy."""
+    deployment: str
+    """Name of the Deployment."""
+    template: str
+    """Hash of the pod template that is released."""
+    stable: Side
+    """The version that ran before."""
+    canary: Side
+    """The version that is tried."""
+    steps: tuple[Step, ...]
+    """The policy's steps."""
+    attempt: int = 1
+    """How often this template was tried."""
+    service: str = ""
+    """The Service whose traffic is split, if any."""
+    ingresses: tuple[str, ...] = ()
+    """The Ingresses at which it is split."""
+    settle_seconds: float = 5
+    """How long a changed route is given to take effect."""
+    on_failure: OnFailure = "hold"
+    """What becomes of the Deployment's template after a rollback."""
+    progress_deadline_seconds: int = 600
+    """How long a canary pod may take to become ready."""
+    max_extra_pods: IntOrPercent = "100%"
+    """Without routes: how many canary pods may run beside the Deployment's."""
+    paused: Command | None = None
+    """A person halted the release where it is."""
+    abort: Command | None = None
+    """A person wants the release taken back."""
+    promote: Command | None = None
+    """A person wants the release completed now, whatever steps are left."""
+    approved: Approval | None = None
+    """A person approved leaving a step."""
+    retry: Command | None = None
+    """A person wants the rejected template tried again."""
+
+
+class Transition(Slim, frozen=True):
+    time: datetime
+    reason: str
+    message: str = ""
+
+
+class WeightStatus(Slim, frozen=True):
+    asked: int = 0
+    """The weight that was asked for, in percent."""
+    in_effect: float = 0
+    """The weight that is in effect, in percent."""
+    how: str = ""
+    """How that is known."""
+
+
+class End(Slim, frozen=True):
+    """Where a rollback leads, and why."""
+
+    phase: Phase
+    reason: str
+    message: str
+
+
+class ReleaseStatus(Slim, frozen=True):
+    observed_generation: int = 0
+    phase: Phase = Phase.PENDING
+    step: int = 0
+    """The step that is in effect, counted from 1; 0 before the first."""
+    step_since: datetime | None = None
+    """When the step's weight was in effect."""
+    weight: WeightStatus = WeightStatus()
+    message: str = ""
+    """What happens, or what happened, in a sentence."""
+    end: End | None = None
+    """Where a rollback leads to, while it is under way and after."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+    history: tuple[Transition, ...] = ()
+    """The last 20 transitions."""
+
+
+class Release(Slim, frozen=True):
+    metadata: Meta
+    spec: ReleaseSpec
+    status: ReleaseStatus = ReleaseStatus()
+
+    @property
+    def active(self) -> bool:
+        return not self.status.phase.final

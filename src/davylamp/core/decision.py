@@ -1,0 +1,27 @@
+"""What a policy of the core answers with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from davylamp.core.actions import Action
+
+
+class LogWanted(msgspec.Struct, frozen=True):
+    """The end of a container's log, for the reason of a failure. Gathered only when asked for."""
+
+    pod: str
+    container: str
+    previous: bool
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do now, in this order; why; and when to look again if nothing happens before."""
+
+    actions: tuple[Action, ...] = ()
+    reason: str = ""
+    message: str = ""
+    wake_at: datetime | None = None
+    log_wanted: LogWanted | None = None

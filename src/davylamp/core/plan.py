@@ -1,0 +1,225 @@
+"""plan(world, now): what to do next for one Deployment, and why.
+
+A release goes Pending -> Progressing -> Promoting -> Completed, or from anywhere before the adoption through
+RollingBack to one of RolledBack, Superseded, Withdrawn, Overridden. The policies below are asked in this order,
+and the first that has something to say decides. The order is the design:
+
+    leaving     somebody deletes the Release, the policy or the Deployment: traffic away first, then everything
+    turning     a way back that was begun is finished, whatever changed meanwhile
+    adopted     the canary's pods are the Deployment's: only forward
+    overridden  somebody resumed the Deployment: Kubernetes' own way wins
+    withdrawn   the template is stable's again
+    superseded  a newer template came
+    aborted     a person wants it back
+    unhealthy   the canary's pods can't live
+    promoting   a person wants it done now, or stable is gone
+    stepping    the steps, in turn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from davylamp.api.types import Command, Phase, WeightStatus
+from davylamp.api.units import readable, seconds
+from davylamp.core import health, names, status
+from davylamp.core.actions import Patch
+from davylamp.core.case import Case, case_of, rolling_back
+from davylamp.core.decision import LogWanted, Plan
+from davylamp.core.promotion import finish, promote
+from davylamp.core.rollback import take_back, turn_back
+from davylamp.core.start import watch_over
+from davylamp.core.step import Missing, bring_about, saturable
+from davylamp.core.world import World
+
+__all__ = ["LogWanted", "Plan", "plan"]
+
+Policy = Callable[[Case, datetime], Plan | None]
+
+
+def plan(world: World, now: datetime) -> Plan:
+    """What to do next for the Deployment of this world. Pure: the same world gives the same plan."""
+    case = case_of(world)
+    if case is None:
+        return watch_over(world, now)
+    for policy in POLICIES:
+        decided = policy(case, now)
+        if decided is not None:
+            return decided
+    raise AssertionError("the last policy always decides")
+
+
+def leaving(case: Case, now: datetime) -> Plan | None:
+    """Deleting a Release (or what it hangs on) takes the traffic away before any pod goes."""
+    release, policy = case.release, case.world.policy
+    deleted = release.metadata.deletion_timestamp is not None
+    if deleted and release.status.phase.final:
+        return Plan((_let_go(case),), "Deleted", f"release {release.metadata.name} is deleted")
+    unwanted = policy is None or policy.metadata.deletion_timestamp is not None or case.deployment is None
+    if not (deleted or unwanted):
+        return None
+    if case.adopted and case.deployment is not None:
+        return finish(case, now)
+    if not rolling_back(release):
+        gone = "the Release" if deleted else "the Deployment" if case.deployment is None else "the policy"
+        return turn_back(case, now, Phase.WITHDRAWN, "Deleted", f"{gone} was deleted during the release")
+    return None
+
+
+def _let_go(case: Case) -> Patch:
+    kept = [name for name in case.release.metadata.finalizers if name != names.FINALIZER]
+    meta = case.release.metadata
+    patch = {"metadata": {"resourceVersion": meta.resource_version, "finalizers": kept or None}}
+    return Patch(case.ref("Release", meta.name), patch)
+
+
+def turning(case: Case, now: datetime) -> Plan | None:
+    end = case.release.status.end
+    if not rolling_back(case.release) or end is None:
+        return None
+    if case.adopted and case.deployment is not None:
+        return finish(case, now)
+    return take_back(case, end, now)
+
+
+def adopted(case: Case, now: datetime) -> Plan | None:
+    return finish(case, now) if case.adopted else None
+
+
+def overridden(case: Case, now: datetime) -> Plan | None:
+    assert case.deployment is not None
+    if case.deployment.spec.paused:
+        return None
+    message = "somebody resumed the Deployment: Kubernetes rolls it out by itself"
+    return turn_back(case, now, Phase.OVERRIDDEN, "Resumed", message)
+
+
+def withdrawn(case: Case, now: datetime) -> Plan | None:
+    stable = case.stable
+    if stable is None or stable.spec.template_hash != case.template:
+        return None
+    return turn_back(case, now, Phase.WITHDRAWN, "Withdrawn", "the template was set back to the stable one")
+
+
+def superseded(case: Case, now: datetime) -> Plan | None:
+    if case.template == case.release.spec.template:
+        return None
+    return turn_back(case, now, Phase.SUPERSEDED, "Superseded", "a newer template came")
+
+
+def aborted(case: Case, now: datetime) -> Plan | None:
+    abort = case.release.spec.abort
+    if abort is None:
+        return None
+    return turn_back(case, now, Phase.ROLLED_BACK, "Aborted", f"aborted{_said(abort)}")
+
+
+def _said(command: Command) -> str:
+    by = f" by {command.by}" if command.by else ""
+    return f"{by}: {command.reason}" if command.reason else by
+
+
+def unhealthy(case: Case, now: datetime) -> Plan | None:
+    illness = _illness(case, now)
+    if not isinstance(illness, health.Illness):
+        return None
+    if illness.log is not None:
+        return Plan((), illness.reason, illness.message, log_wanted=illness.log)
+    return turn_back(case, now, Phase.ROLLED_BACK, illness.reason, illness.message)
+
+
+def _illness(case: Case, now: datetime) -> health.Illness | datetime | None:
+    return health.diagnose(
+        case.living_pods,
+        case.canary,
+        deadline=timedelta(seconds=case.release.spec.progress_deadline_seconds),
+        served=case.release.status.step > 0,
+        logs=case.world.logs,
+        now=now,
+    )
+
+
+def promoting(case: Case, now: datetime) -> Plan | None:
+    if case.release.spec.promote is not None:
+        return promote(case, now)
+    assert case.deployment is not None
+    if case.stable is None and case.deployment.spec.replicas > 0 and case.canary is not None:
+        name = case.release.spec.stable.replica_set
+        rest = promote(case, now)
+        return Plan(rest.actions, rest.reason, f"stable ReplicaSet {name} is gone; {rest.message}", rest.wake_at)
+    return None
+
+
+def stepping(case: Case, now: datetime) -> Plan:
+    """The step that is in effect is kept in effect; when it may be left, the next one is brought about."""
+    decided = _leave(case, now) if case.release.status.step else _enter(case, 1, now)
+    failing = _illness(case, now)
+    if isinstance(failing, datetime) and (decided.wake_at is None or failing < decided.wake_at):
+        return Plan(decided.actions, decided.reason, decided.message, failing)
+    return decided
+
+
+def _leave(case: Case, now: datetime) -> Plan:
+    """Whether the step in effect may be left; until then it is kept in effect, whoever changes what it rests on."""
+    release = case.release
+    number = release.status.step
+    waiting = _waits(case, number, now)
+    if waiting is None:
+        return promote(case, now) if number == len(release.spec.steps) else _enter(case, number + 1, now)
+    kept = bring_about(case, release.spec.steps[number - 1], now)
+    if isinstance(kept, Missing) and kept.actions:
+        return Plan(kept.actions, "Converging", kept.message, kept.wake_at)
+    return waiting
+
+
+def _waits(case: Case, number: int, now: datetime) -> Plan | None:
+    """What step `number` still waits for, if anything. Once it waits for nothing that stays so."""
+    release = case.release
+    step = release.spec.steps[number - 1]
+    if release.spec.paused is not None:
+        return Plan((), "Paused", f"paused{_said(release.spec.paused)}")
+    over = (release.status.step_since or now) + timedelta(seconds=seconds(step.hold) if step.hold else 0)
+    if over > now:
+        left = readable((over - now).total_seconds())
+        return Plan((), "Holding", f"step {number} holds for another {left}", over)
+    approved = release.spec.approved.step if release.spec.approved else 0
+    if step.approve and approved < number:
+        deployment = release.spec.deployment
+        return Plan((), "AwaitingApproval", f"step {number} waits for approval: `davy approve {deployment}`")
+    return None
+
+
+def _enter(case: Case, number: int, now: datetime) -> Plan:
+    release = case.release
+    step = release.spec.steps[number - 1]
+    if release.spec.paused is not None:
+        return Plan((), "Paused", f"paused before step {number}{_said(release.spec.paused)}")
+    if step.weight == 100 and not saturable(case):
+        return promote(case, now)
+    reached = bring_about(case, step, now)
+    if isinstance(reached, Missing):
+        return Plan(reached.actions, "Converging", f"step {number}: {reached.message}", reached.wake_at)
+    if number == len(release.spec.steps) and step.weight == 100 and not (step.hold or step.approve):
+        return promote(case, now)
+    weight = WeightStatus(asked=step.weight, in_effect=reached.weight, how=reached.how)
+    message = f"step {number} of {len(release.spec.steps)}: {step.weight} % to {release.spec.canary.image}"
+    written = status.in_effect(release, now, number, weight, message)
+    if not step.approve:
+        return Plan((written,), "StepInEffect", message)
+    text = f"{message} is in effect; then it waits for approval: `davy approve {release.spec.deployment}`"
+    return Plan((case.announce("ApprovalNeeded", text, key=str(number)), written), "StepInEffect", message)
+
+
+POLICIES: tuple[Policy, ...] = (
+    leaving,
+    turning,
+    adopted,
+    overridden,
+    withdrawn,
+    superseded,
+    aborted,
+    unhealthy,
+    promoting,
+    stepping,
+)

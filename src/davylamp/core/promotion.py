@@ -1,0 +1,98 @@
+"""Completing a release: the canary's pods become the Deployment's, none of them restarted.
+
+The order: everything on the canary by the Service's own selector (`step.bring_about` at weight 100), adoption,
+which lets the Deployment controller scale the old ReplicaSet to 0, canary Ingress away (both sides of it are the
+same pods by now), selector given back, canary Service away. Where there is no room for a full-size canary the
+Deployment adopts the small one and its own rolling update does the rest.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from davylamp.api.types import Phase, Step, WeightStatus
+from davylamp.core import manifests, status
+from davylamp.core.actions import Action, Delete, Patch
+from davylamp.core.case import Case
+from davylamp.core.decision import Plan
+from davylamp.core.step import Missing, as_actions, bring_about, saturable
+
+FULL = Step(weight=100)
+
+
+def promote(case: Case, now: datetime) -> Plan:
+    """All traffic to the canary, then adoption. Up to the adoption there is a way back."""
+    if saturable(case):
+        reached = bring_about(case, FULL, now)
+        if isinstance(reached, Missing):
+            return Plan(reached.actions, "Promoting", f"completing: {reached.message}", reached.wake_at)
+    return Plan(_adopt(case), "Promoting", "giving the canary's pods to the Deployment")
+
+
+def _adopt(case: Case) -> tuple[Action, ...]:
+    """One patch makes the ReplicaSet the Deployment's. An empty one with the same template has to go first, since
+    the Deployment controller would take the older of the two for its new one."""
+    deployment, canary = case.deployment, case.canary
+    assert deployment is not None
+    assert canary is not None
+    twins = [
+        Delete(case.ref("ReplicaSet", rs.metadata.name), rs.metadata.uid)
+        for rs in case.world.replica_sets
+        if rs.metadata.name != canary.metadata.name
+        and rs.spec.template_hash == case.release.spec.template
+        and rs.spec.replicas == 0
+        and rs.metadata.deletion_timestamp is None
+    ]
+    ref = case.ref("ReplicaSet", canary.metadata.name)
+    return (*twins, Patch(ref, manifests.adoption(deployment, canary)))
+
+
+def finish(case: Case, now: datetime) -> Plan:
+    """After the adoption: nothing here can be taken back, and each write may be done again."""
+    actions: list[Action] = []
+    deployment, canary, stable = case.deployment, case.canary, case.stable
+    assert deployment is not None
+    assert canary is not None
+    ours = case.template == case.release.spec.template
+    if ours and deployment.spec.paused:
+        actions += case.unpause()
+    leftover = not ours and stable is not None and stable.spec.replicas > 0
+    if leftover and case.switched and stable is not None:
+        # A newer template came in the moment of the adoption, so the controller no longer takes ours for its new one.
+        actions.append(Patch(case.ref("ReplicaSet", stable.metadata.name), {"spec": {"replicas": 0}}))
+    absent = tuple(action for route in case.world.routes for action in as_actions(route.desired(None, case.context)))
+    actions += absent
+    if actions:
+        return Plan(tuple(actions), "Promoting", "the canary's pods are the Deployment's now")
+    if stable is not None and stable.status.replicas > 0:
+        return Plan((), "Promoting", f"{stable.status.replicas} pods of the old version are still going")
+    if ours and canary.status.available_replicas < deployment.spec.replicas:
+        ready = f"{canary.status.available_replicas} of {deployment.spec.replicas} pods"
+        return Plan((), "Promoting", f"{ready} run the new version")
+    return _tidy(case, now)
+
+
+def _tidy(case: Case, now: datetime) -> Plan:
+    """The user's Service as it was, our own objects gone, and the end told."""
+    actions: list[Action] = [*case.select(None)]
+    wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
+    service = case.canary_service
+    if service is not None:
+        if wait > now:
+            return Plan(tuple(actions), "Promoting", "the old route is given time to go", wait)
+        actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))
+    if actions:
+        return Plan(tuple(actions), "Promoting", "clearing up")
+    release = case.release
+    message = f"all pods run {release.spec.canary.image}"
+    done = status.entered(
+        release,
+        now,
+        phase=Phase.COMPLETED,
+        reason="Completed",
+        message=message,
+        step=len(release.spec.steps),
+        weight=WeightStatus(asked=100, in_effect=100, how="all pods"),
+    )
+    told = case.announce("ReleaseCompleted", f"release {release.metadata.name} completed: {message}")
+    return Plan((told, done), "Completed", message)

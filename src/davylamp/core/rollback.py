@@ -1,0 +1,158 @@
+"""Taking a release back: route to 0, let it take effect, then the pods, then everything of ours.
+
+Never by way of finishing the bad release. The stable pods were there all the time, so this takes seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from davylamp.api.objects import HASH_LABEL, Deployment, ReplicaSet
+from davylamp.api.types import End, Phase, WeightStatus
+from davylamp.core import names, status
+from davylamp.core.actions import Action, Delete, Patch
+from davylamp.core.case import Case
+from davylamp.core.decision import Plan
+from davylamp.core.step import as_actions
+
+
+def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str) -> Plan:
+    """Decide to take the release back. The decision is written before anything is undone, so that whoever goes on
+    after a crash goes the same way."""
+    end = End(phase, reason, message)
+    told: tuple[Action, ...] = ()
+    if phase is Phase.ROLLED_BACK:
+        text = f"taking release {case.release.metadata.name} back: {message}"
+        told = (case.announce("ReleaseRollingBack", text, warning=True),)
+    return Plan((*told, status.turned_back(case.release, now, end)), reason, message)
+
+
+def take_back(case: Case, end: End, now: datetime) -> Plan:
+    """The next writes on the way back."""
+    return (
+        _traffic(case, end, now)
+        or _pods(case)
+        or _own_objects(case, now)
+        or _template(case, end)
+        or _told(case, end, now)
+    )
+
+
+def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
+    """No request to the canary any more: its Ingress deleted, the Service on the stable pods, and both in effect."""
+    canary = case.canary
+    if canary is None:
+        return None
+    actions: list[Action] = []
+    refs = [ref for route in case.world.routes for ref in route.refs]
+    if case.service is not None:
+        refs.append(case.ref("Service", case.service.metadata.name))
+        own = end.phase is Phase.OVERRIDDEN or case.deployment is None
+        if own:
+            # The Deployment rolls by itself now (or is gone): pinned to its old pods the Service would run empty.
+            actions += case.select(None)
+        elif case.pinned or case.ready_endpoints(case.service.metadata.name):
+            waiting = _stable_unready(case)
+            if waiting:
+                return Plan((), "RollingBack", waiting)
+            actions += case.select(case.release.spec.stable.hash)
+    for route in case.world.routes:
+        actions += as_actions(route.desired(None, case.context))
+    if actions:
+        return Plan(tuple(actions), "RollingBack", "taking the traffic away from the canary")
+    at = case.settled(*refs) if case.world.pods or canary.status.ready_replicas else now
+    if at > now:
+        return Plan((), "RollingBack", "no traffic is sent to the canary; waiting until that is in effect", at)
+    return None
+
+
+def _stable_unready(case: Case) -> str:
+    """Never return traffic to pods that aren't ready, while the canary's are."""
+    stable, canary = case.stable, case.canary
+    if not case.switched or canary is None or not canary.status.ready_replicas:
+        return ""
+    if stable is not None and stable.status.ready_replicas:
+        return ""
+    return "no stable pod is ready; the traffic stays on the canary until one is"
+
+
+def _pods(case: Case) -> Plan | None:
+    """The canary's ReplicaSet goes, and is waited for until none of its pods can get a request."""
+    canary = case.canary
+    if canary is not None:
+        if canary.metadata.deletion_timestamp is not None:
+            return Plan((), "RollingBack", "the canary's ReplicaSet is going")
+        delete = Delete(case.ref("ReplicaSet", canary.metadata.name), canary.metadata.uid)
+        return Plan((delete,), "RollingBack", "deleting the canary's pods")
+    left = len(case.living_pods)
+    if left:
+        return Plan((), "RollingBack", f"{left} canary pods are still going")
+    return None
+
+
+def _own_objects(case: Case, now: datetime) -> Plan | None:
+    """The Service's own selector back, the canary's Service and Ingress away."""
+    actions: list[Action] = []
+    for route in case.world.routes:
+        actions += as_actions(route.desired(None, case.context))
+    actions += case.select(None)
+    service = case.canary_service
+    if service is not None:
+        actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))
+    return Plan(tuple(actions), "RollingBack", "clearing up") if actions else None
+
+
+def _template(case: Case, end: End) -> Plan | None:
+    """`onFailure: revert` puts the stable template back, once: after that the two templates are equal."""
+    deployment, stable = case.deployment, case.stable
+    revert = end.phase is Phase.ROLLED_BACK and case.release.spec.on_failure == "revert"
+    if not revert or deployment is None or stable is None or case.template != case.release.spec.template:
+        return None
+    patch = Patch(
+        case.ref("Deployment", deployment.metadata.name),
+        reverted(deployment, stable, case.world.gate),
+        type="json",
+    )
+    return Plan((patch,), "RollingBack", "putting the stable template back")
+
+
+def reverted(deployment: Deployment, stable: ReplicaSet, gate: str) -> list[dict[str, Any]]:
+    """The JSON patch that gives a Deployment its stable template back and, where a gate paused it, lets it go on.
+
+    Changes no pod, since the stable ReplicaSet has that very template. (A replaced resourceVersion is a
+    precondition: the API server answers 409 where the Deployment has changed meanwhile.)
+    """
+    template = msgspec.json.decode(stable.spec.template)
+    meta = template.get("metadata") or {}
+    kept = {key: value for key, value in (meta.get("labels") or {}).items() if key != HASH_LABEL}
+    operations: list[dict[str, Any]] = [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": deployment.metadata.resource_version},
+        {
+            "op": "replace",
+            "path": "/spec/template",
+            "value": {**template, "metadata": {**meta, "labels": kept}},
+        },
+    ]
+    if gate == "admission":
+        operations.append({"op": "add", "path": "/spec/paused", "value": False})
+        if names.PAUSED_BY in deployment.metadata.annotations:
+            operations.append({"op": "remove", "path": f"/metadata/annotations/{names.PAUSED_BY.replace('/', '~1')}"})
+    return operations
+
+
+def _told(case: Case, end: End, now: datetime) -> Plan:
+    """The end in the status, and in an Event."""
+    release = case.release
+    done = status.entered(
+        release,
+        now,
+        phase=end.phase,
+        reason=end.reason,
+        message=end.message,
+        weight=WeightStatus(how="no pods"),
+    )
+    told = case.announce(f"Release{end.phase}", f"release {release.metadata.name}: {end.message}")
+    return Plan((told, done), end.reason, end.message)

@@ -1,0 +1,109 @@
+"""Everything relevant to the release of one Deployment, frozen at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from davylamp.api.objects import Deployment, Pod, ReplicaSet, Service
+from davylamp.api.problems import Problem
+from davylamp.api.types import Release, ReleasePolicy
+from davylamp.core.actions import Ref
+
+Gate = Literal["admission", "fallback"]
+"""How templates are kept from rolling: by a MutatingAdmissionPolicy, or by Deployments that stay paused."""
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """A policy's traffic, resolved for one Deployment: names that exist and fit, or nothing."""
+
+    service: str = ""
+    ingresses: tuple[str, ...] = ()
+    settle_seconds: float = 5.0
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    """Who reaches the canary: `weight` percent of the requests."""
+
+    weight: int
+
+
+class RouteContext(msgspec.Struct, frozen=True):
+    """What a router needs to know of a release, besides the objects it reads."""
+
+    release: str
+    release_uid: str
+    namespace: str
+    service: str
+    """The user's Service; it selects the stable pods while a route is split."""
+    canary_service: str
+    """Our Service; it selects the canary's pods."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The objects of a route: those to have (whole manifests of ours), and those of ours to be gone."""
+
+    present: tuple[dict[str, Any], ...] = ()
+    patches: tuple[tuple[Ref, dict[str, Any]], ...] = ()
+    """Merge patches of objects of ours that exist with other content."""
+    absent: tuple[tuple[Ref, str], ...] = ()
+    """Objects of ours that exist and must go, with their uids."""
+
+    @property
+    def reached(self) -> bool:
+        return not (self.present or self.patches or self.absent)
+
+
+class Route(Protocol):
+    """A router bound to the objects of one route (one Ingress, say), as they are now. Pure: it reads and answers.
+
+    `desired` says what is left to write for an exposure (nothing: the objects are as they should be), with `None`
+    for no canary route at all; `effective` reads back what the objects mean at this moment.
+    """
+
+    @property
+    def name(self) -> str:
+        """For people, for example `Ingress web`."""
+
+    def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted: ...
+
+    def effective(self, context: RouteContext) -> Exposure | None: ...
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """The objects whose content decides where requests go; they must be unchanged for the settling time."""
+
+
+class World(msgspec.Struct, frozen=True):
+    """One Deployment, its policy, its releases, and what they touch.
+
+    `release` is the one that is under way, or else the newest. `pods` are the canary's, None while they are not
+    being watched yet. `endpoints` maps a Service's name to the names of the pods it offers to traffic.
+    `since` says since when this process has seen an object's meaningful content unchanged (or the object absent);
+    a restart forgets it, so that waiting starts again, which is the safe side.
+    """
+
+    namespace: str
+    name: str
+    deployment: Deployment | None
+    policy: ReleasePolicy | None
+    problems: tuple[Problem, ...] = ()
+    traffic: Traffic = Traffic()
+    releases: tuple[Release, ...] = ()
+    replica_sets: tuple[ReplicaSet, ...] = ()
+    pods: tuple[Pod, ...] | None = None
+    services: Mapping[str, Service] = {}
+    endpoints: Mapping[str, frozenset[str]] = {}
+    routes: tuple[Route, ...] = ()
+    since: Mapping[Ref, datetime] = {}
+    logs: Mapping[str, str] = {}
+    """Last log line by pod, where a plan asked for it."""
+    gate: Gate = "admission"
+
+    @property
+    def release(self) -> Release | None:
+        under_way = [release for release in self.releases if release.active]
+        return next(reversed(under_way or self.releases), None)

@@ -1,0 +1,146 @@
+"""What is wrong with the Ingresses of a policy."""
+
+from __future__ import annotations
+
+from davylamp.api.objects import Ingress
+from davylamp.routers.classes import class_of
+from davylamp.routers.decision import PREFIX
+from davylamp.routers.merging import Location, Upstream, backends
+from davylamp.routers.namespace import NamespaceObjects, is_canary, ours, services_of
+from davylamp.routers.nginx import canary_name
+from davylamp.routers.wording import instead, some
+
+AFFINITY = f"{PREFIX}affinity"
+PASSTHROUGH = f"{PREFIX}ssl-passthrough"
+
+
+class Findings:
+    """What there is to say about one Ingress: errors and warnings, each of which begins with the Ingress."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+
+def missing_ingress(name: str, service: str, objects: NamespaceObjects) -> str:
+    fitting = usable_senders(service, objects)
+    if fitting:
+        hint = f'those that send to Service "{service}": {some(i.metadata.name for i in fitting)}'
+    else:
+        hint = instead(name, (other.metadata.name for other in objects.ingresses.values() if not ours(other)))
+    return f'no Ingress "{name}" in {objects.namespace}; {hint}'
+
+
+def usable_senders(service: str, objects: NamespaceObjects) -> list[Ingress]:
+    """The Ingresses with a rule that sends to this Service and that are no canaries themselves."""
+    return [i for i in objects.senders_to(service) if not is_canary(i) and places_of(i, service)]
+
+
+def places_of(ingress: Ingress, service: str) -> list[tuple[Location, Upstream]]:
+    return [(place, upstream) for place, upstream in backends(ingress) if upstream.service == service]
+
+
+def problems_of_ingress(ingress: Ingress, service: str, objects: NamespaceObjects) -> Findings:
+    """Why requests to `service` can't be split at this Ingress, and what to know where they can."""
+    found = Findings()
+    name = f'Ingress "{ingress.metadata.name}"'
+    if is_canary(ingress):
+        found.errors.append(f"{name} is a canary itself ({PREFIX}canary): name the Ingress that it belongs to")
+        return found
+    places = places_of(ingress, service)
+    if not places:
+        found.errors.append(_never_sends(ingress, service, objects))
+        return found
+    kind = class_of(ingress, objects.ingress_classes)
+    if kind.message:
+        (found.warnings if kind.supported else found.errors).append(f"{name}: {kind.message}")
+    _rules(ingress, places, found)
+    _annotations(ingress, found)
+    _neighbours(ingress, places, service, objects, found)
+    taken = objects.ingresses.get(canary_name(ingress.metadata.name, service))
+    if taken is not None and not ours(taken):
+        text = (
+            f'Ingress "{taken.metadata.name}" exists and is not ours, but a release makes one of that name: rename it'
+        )
+        found.errors.append(text)
+    return found
+
+
+def _never_sends(ingress: Ingress, service: str, objects: NamespaceObjects) -> str:
+    name = f'Ingress "{ingress.metadata.name}"'
+    if service in services_of(ingress):
+        return (
+            f'{name} sends to Service "{service}" only as its default backend, which can\'t be split: '
+            "write a rule with a path for it"
+        )
+    without = _rules_without_http(ingress)
+    fitting = [other.metadata.name for other in usable_senders(service, objects)]
+    hint = f"; those that do: {some(fitting)}" if fitting else "; no Ingress does"
+    if without:
+        return f'{name} never sends to Service "{service}": {_no_http(without)}{hint}'
+    to = some(services_of(ingress)) or "no Service at all"
+    return f'{name} never sends to Service "{service}", only to {to}{hint}'
+
+
+def _rules_without_http(ingress: Ingress) -> list[int]:
+    return [index for index, rule in enumerate(ingress.spec.rules) if rule.http is None or not rule.http.paths]
+
+
+def _no_http(rules: list[int]) -> str:
+    fields = ", ".join(f"spec.rules[{index}]" for index in rules)
+    return f"{fields} {'has' if len(rules) == 1 else 'have'} no http paths, so the default backend answers there"
+
+
+def _rules(ingress: Ingress, places: list[tuple[Location, Upstream]], found: Findings) -> None:
+    name = f'Ingress "{ingress.metadata.name}"'
+    without = _rules_without_http(ingress)
+    if without:
+        found.warnings.append(f"{name}: {_no_http(without)} and nothing is split")
+    if any(not place.path for place, _ in places):
+        found.errors.append(
+            f"{name} has a rule with an empty path, which ingress-nginx takes for / but doesn't find in a canary: "
+            "write path: /"
+        )
+
+
+def _annotations(ingress: Ingress, found: Findings) -> None:
+    name, annotations = f'Ingress "{ingress.metadata.name}"', ingress.metadata.annotations
+    if annotations.get(AFFINITY) == "cookie":
+        found.warnings.append(
+            f"{name} has {AFFINITY}: cookie, which pins clients: those that have a cookie stay on their version "
+            "whatever the weight, until our canary Ingress is deleted"
+        )
+    if annotations.get(PASSTHROUGH) == "true":
+        found.errors.append(f"{name} has {PASSTHROUGH}: requests are not seen there, so they can't be split")
+
+
+def _neighbours(
+    ingress: Ingress,
+    places: list[tuple[Location, Upstream]],
+    service: str,
+    objects: NamespaceObjects,
+    found: Findings,
+) -> None:
+    """Other Ingresses at the same places. Canaries are attached to a Service, not to a path, so a foreign canary of
+    any Ingress that sends to it counts."""
+    name, own = f'Ingress "{ingress.metadata.name}"', ingress.metadata.name
+    everywhere = [
+        (place, sender) for sender in usable_senders(service, objects) for place, _ in places_of(sender, service)
+    ]
+    for place, sender in everywhere:
+        for other in objects.ingresses_at(place):
+            if is_canary(other) and not ours(other):
+                at = f"{place} of Ingress {sender.metadata.name}" if sender.metadata.name != own else str(place)
+                found.errors.append(
+                    f'{name}: Ingress "{other.metadata.name}" is a canary at {at} already, '
+                    "and only the oldest one counts: delete it"
+                )
+    upstreams = dict(places)
+    for place in upstreams:
+        for other in objects.ingresses_at(place):
+            elsewhere = dict(backends(other)).get(place)
+            if other.metadata.name != own and not is_canary(other) and elsewhere and elsewhere.service != service:
+                found.errors.append(
+                    f'{name}: Ingress "{other.metadata.name}" has {place} too and sends it to Service '
+                    f'"{elsewhere.service}"; only one of them answers: take it out of the other'
+                )

@@ -1,0 +1,311 @@
+"""What policies look up among the objects of one namespace, in dictionaries that follow the changes.
+
+The caller keeps one `NamespaceObjects` for each namespace and calls `put` with every object that a watch brings
+(new or changed) and `remove` for those that are gone: a few microseconds each. No question costs time in proportion
+to the size of the namespace, only to the number of answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from davylamp.api.objects import Deployment, Ingress, IngressClass, Service, without_hash
+from davylamp.api.types import ReleasePolicy, Target
+from davylamp.core import names
+from davylamp.routers.decision import parse
+from davylamp.routers.merging import Location, backends, upstream_of
+
+Labels = Mapping[str, str]
+Watched = ReleasePolicy | Deployment | Service | Ingress
+
+
+class NamespaceObjects:
+    """The objects of one namespace that policies refer to, by name and by what they have to do with each other.
+
+    `ingress_classes` is the cluster's, shared by all namespaces and kept up to date by the caller; None where they
+    may not be read.
+    """
+
+    def __init__(self, namespace: str, ingress_classes: Mapping[str, IngressClass] | None = None) -> None:
+        self.namespace = namespace
+        self.ingress_classes = ingress_classes
+        self.policies: dict[str, ReleasePolicy] = {}
+        self.deployments: dict[str, Deployment] = {}
+        self.services: dict[str, Service] = {}
+        self.ingresses: dict[str, Ingress] = {}
+        self._pod_labels: dict[str, dict[str, str]] = {}
+        self._named_targets = _Groups()  # name of a Deployment -> policies
+        self._label_targets = _Selectors()
+        self._deployment_labels = _Holders()
+        self._pods = _Holders()  # Deployments by the labels of their pods
+        self._deployment_selectors = _Selectors()
+        self._service_selectors = _Selectors()
+        self._policies_by_name_in_traffic = _Groups()  # "service/web" or "ingress/web" -> policies
+        self._senders = _Groups()  # name of a Service -> Ingresses
+        self._places = _Groups()  # Location -> Ingresses
+
+    @classmethod
+    def of(
+        cls,
+        namespace: str,
+        objects: Iterable[Watched],
+        ingress_classes: Mapping[str, IngressClass] | None = None,
+    ) -> NamespaceObjects:
+        """An index of `objects`, which all must be of this namespace."""
+        index = cls(namespace, ingress_classes)
+        for obj in objects:
+            index.put(obj)
+        return index
+
+    # --- following the watches ---
+
+    def put(self, obj: Watched) -> None:
+        """Take a new or changed object in."""
+        self.remove(obj)
+        name = obj.metadata.name
+        match obj:
+            case ReleasePolicy():
+                self.policies[name] = obj
+            case Deployment():
+                self.deployments[name] = obj
+            case Service():
+                self.services[name] = obj
+            case Ingress():
+                self.ingresses[name] = obj
+        self._index(obj, add=True)
+
+    def remove(self, obj: Watched) -> None:
+        """Let the object of this kind and name go. That it is not there is no failure."""
+        name = obj.metadata.name
+        match obj:
+            case ReleasePolicy():
+                known: Watched | None = self.policies.pop(name, None)
+            case Deployment():
+                known = self.deployments.pop(name, None)
+            case Service():
+                known = self.services.pop(name, None)
+            case Ingress():
+                known = self.ingresses.pop(name, None)
+        if known is not None:
+            self._index(known, add=False)
+
+    def _index(self, obj: Watched, *, add: bool) -> None:
+        name = obj.metadata.name
+        match obj:
+            case ReleasePolicy():
+                self._index_policy(obj, add=add)
+            case Deployment():
+                if add:
+                    self._pod_labels[name] = pod_labels(obj)
+                self._deployment_labels.change(name, obj.metadata.labels, add=add)
+                self._pods.change(name, self._pod_labels[name], add=add)
+                self._deployment_selectors.change(name, obj.spec.selector.match_labels, add=add)
+                if not add:
+                    del self._pod_labels[name]
+            case Service():
+                self._service_selectors.change(name, without_hash(obj.spec.selector), add=add)
+            case Ingress():
+                for service in services_of(obj):
+                    self._senders.change(service, name, add=add)
+                for place, _ in backends(obj):
+                    self._places.change(place, name, add=add)
+
+    def _index_policy(self, policy: ReleasePolicy, *, add: bool) -> None:
+        name, target, traffic = policy.metadata.name, policy.spec.target, policy.spec.traffic
+        if target.name:
+            self._named_targets.change(target.name, name, add=add)
+        elif target.match_labels:
+            self._label_targets.change(name, target.match_labels, add=add)
+        for key in _named_in_traffic(policy) if traffic is not None else ():
+            self._policies_by_name_in_traffic.change(key, name, add=add)
+
+    # --- questions ---
+
+    def targets_of(self, policy: ReleasePolicy) -> list[Deployment]:
+        """The Deployments that a policy releases, by name."""
+        return [self.deployments[name] for name in sorted(self._target_names(policy.spec.target))]
+
+    def _target_names(self, target: Target) -> Iterable[str]:
+        if target.name:
+            return {target.name} & self.deployments.keys() if not target.match_labels else ()
+        return self._deployment_labels.with_all(target.match_labels) if target.match_labels else ()
+
+    def policies_of(self, deployment: Deployment) -> list[ReleasePolicy]:
+        """The policies that have this Deployment as a target, by name; more than one is a conflict."""
+        found = set(self._named_targets.of(deployment.metadata.name))
+        found |= set(self._label_targets.satisfied_by(deployment.metadata.labels))
+        usable = (self.policies[name] for name in sorted(found))
+        return [policy for policy in usable if not (policy.spec.target.name and policy.spec.target.match_labels)]
+
+    def pod_labels_of(self, deployment: Deployment) -> Mapping[str, str]:
+        """The labels that the Deployment's template gives to its pods."""
+        known = self.deployments.get(deployment.metadata.name)
+        return self._pod_labels[deployment.metadata.name] if known is deployment else pod_labels(deployment)
+
+    def deployments_behind(self, selector: Labels) -> Iterator[str]:
+        """Names of the Deployments whose pods have these labels. Lazily: ask for no more than needed."""
+        return self._pods.with_all(selector)
+
+    def deployments_selecting(self, labels: Labels) -> Iterator[str]:
+        """Names of the Deployments whose selector is satisfied by pods with these labels."""
+        for name in self._deployment_selectors.satisfied_by(labels):
+            if self.deployments[name].spec.selector.matches(dict(labels)):
+                yield name
+
+    def services_selecting(self, labels: Labels) -> list[Service]:
+        """The Services that select pods with these labels (but for the pod-template-hash), by name."""
+        return [self.services[name] for name in sorted(self._service_selectors.satisfied_by(labels))]
+
+    def senders_to(self, service: str) -> list[Ingress]:
+        """The Ingresses that name this Service in a rule or as the default backend, by name."""
+        return [self.ingresses[name] for name in sorted(self._senders.of(service))]
+
+    def ingresses_at(self, place: Location) -> list[Ingress]:
+        """The Ingresses, canaries and others, that have this very place, by name."""
+        return [self.ingresses[name] for name in sorted(self._places.of(place))]
+
+    def touched_by(self, obj: Watched) -> set[str]:
+        """Names of the Deployments whose resolution may change with `obj`. For a changed object ask before `put`
+        and after it. (A change of the IngressClasses touches everything.)"""
+        match obj:
+            case ReleasePolicy():
+                return set(self._target_names(obj.spec.target)) | ({obj.spec.target.name or ""} - {""})
+            case Deployment():
+                labels = pod_labels(obj)
+                selected = self._pods.with_all(obj.spec.selector.match_labels)
+                return {obj.metadata.name, *self.deployments_selecting(labels), *selected}
+            case Service():
+                return self._touched_by_service(obj.metadata.name)
+            case Ingress():
+                around = {obj.metadata.name}
+                around |= {name for place, _ in backends(obj) for name in self._places.of(place)}
+                senders = [obj, *(self.ingresses[name] for name in around if name in self.ingresses)]
+                services = {service for ingress in senders for service in services_of(ingress)}
+                found = self._targets_naming(f"ingress/{obj.metadata.name}")
+                return found.union(*(self._touched_by_service(service) for service in services))
+
+    def _touched_by_service(self, service: str) -> set[str]:
+        found = self._targets_naming(f"service/{service}")
+        known = self.services.get(service)
+        selector = without_hash(known.spec.selector) if known else {}
+        return found | (set(self.deployments_behind(selector)) if selector else set())
+
+    def _targets_naming(self, key: str) -> set[str]:
+        policies = (self.policies[name] for name in self._policies_by_name_in_traffic.of(key))
+        return {name for policy in policies for name in self._target_names(policy.spec.target)}
+
+
+def ours(obj: Service | Ingress) -> bool:
+    """True for an object that a release made."""
+    labels = obj.metadata.labels
+    return names.RELEASE_LABEL in labels and names.MANAGED_BY.items() <= labels.items()
+
+
+def is_canary(ingress: Ingress) -> bool:
+    return parse(ingress.metadata.annotations).enabled
+
+
+class _TemplateMeta(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+class _Template(msgspec.Struct):
+    metadata: _TemplateMeta | None = None
+
+
+_TEMPLATES = msgspec.json.Decoder(_Template)
+
+
+def pod_labels(deployment: Deployment) -> dict[str, str]:
+    """The labels that a Deployment's template gives to its pods."""
+    metadata = _TEMPLATES.decode(deployment.spec.template).metadata
+    return (metadata.labels or {}) if metadata is not None else {}
+
+
+def services_of(ingress: Ingress) -> set[str]:
+    """Names of the Services that an Ingress sends to."""
+    found = {upstream.service for _, upstream in backends(ingress)}
+    default = upstream_of(ingress.spec.default_backend)
+    return found | {default.service} if default is not None else found
+
+
+def _named_in_traffic(policy: ReleasePolicy) -> Iterator[str]:
+    traffic = policy.spec.traffic
+    if traffic is not None:
+        if traffic.service:
+            yield f"service/{traffic.service}"
+        yield from {f"ingress/{route.ingress.name}": None for route in traffic.routes if route.ingress is not None}
+
+
+# --- the dictionaries ---
+
+
+class _Groups:
+    """Names by some key."""
+
+    def __init__(self) -> None:
+        self._names: dict[object, set[str]] = {}
+
+    def change(self, key: object, name: str, *, add: bool) -> None:
+        if add:
+            self._names.setdefault(key, set()).add(name)
+            return
+        found = self._names.get(key, set())
+        found.discard(name)
+        if not found:
+            self._names.pop(key, None)
+
+    def of(self, key: object) -> set[str] | frozenset[str]:
+        return self._names.get(key, frozenset())
+
+
+class _Holders:
+    """Who has certain labels: names by each pair of key and value, so that the rarest pair of a selector finds the
+    few that have to be looked at."""
+
+    def __init__(self) -> None:
+        self._pairs = _Groups()
+        self._labels: dict[str, Labels] = {}
+
+    def change(self, name: str, labels: Labels, *, add: bool) -> None:
+        for pair in labels.items():
+            self._pairs.change(pair, name, add=add)
+        if add:
+            self._labels[name] = labels
+        else:
+            self._labels.pop(name, None)
+
+    def with_all(self, selector: Labels) -> Iterator[str]:
+        """Those that have every pair of `selector`; an empty one finds nobody."""
+        groups = [self._pairs.of(pair) for pair in selector.items()]
+        if groups:
+            rarest = min(groups, key=len)
+            yield from (name for name in rarest if selector.items() <= self._labels[name].items())
+
+
+class _Selectors:
+    """Who selects certain labels: each selector under the one pair of it that the fewest others are under."""
+
+    def __init__(self) -> None:
+        self._pairs = _Groups()
+        self._selectors: dict[str, tuple[Labels, tuple[str, str]]] = {}
+
+    def change(self, name: str, selector: Labels, *, add: bool) -> None:
+        if add and selector:
+            pair = min(selector.items(), key=lambda item: len(self._pairs.of(item)))
+            self._selectors[name] = (selector, pair)
+            self._pairs.change(pair, name, add=True)
+        elif not add and name in self._selectors:
+            _, pair = self._selectors.pop(name)
+            self._pairs.change(pair, name, add=False)
+
+    def satisfied_by(self, labels: Labels) -> list[str]:
+        """Those whose selector `labels` satisfy; empty selectors select nothing."""
+        return [
+            name
+            for pair in labels.items()
+            for name in self._pairs.of(pair)
+            if self._selectors[name][0].items() <= labels.items()
+        ]

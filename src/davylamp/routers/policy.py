@@ -1,0 +1,221 @@
+"""What is wrong with a policy in itself, whatever there is in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from davylamp.api.problems import Problem
+from davylamp.api.types import ReleasePolicy, Step, Target, Traffic
+from davylamp.api.units import count, seconds
+
+
+def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
+    """All of them at once, in the order of the fields."""
+    spec = policy.spec
+    yield from _target(spec.target, policy.metadata.namespace)
+    yield from _steps(spec.steps)
+    if spec.traffic is not None:
+        yield from _traffic(spec.traffic, spec.target)
+        if spec.traffic.service and not spec.traffic.routes and not spec.traffic.detect:
+            yield from pods_without_traffic(spec.steps)
+    else:
+        yield from _without_service(spec.steps)
+    if spec.progress_deadline is not None:
+        yield from _duration("spec.progressDeadline", spec.progress_deadline, positive=True)
+    yield from _max_extra_pods(policy)
+    if not 1 <= spec.history_limit <= 100:
+        yield Problem("spec.historyLimit", f"{spec.history_limit} is outside 1..100")
+
+
+def is_routed(policy: ReleasePolicy) -> bool:
+    """True if the policy itself asks for routes (detection may find some as well)."""
+    traffic = policy.spec.traffic
+    return traffic is not None and bool(traffic.routes)
+
+
+def _target(target: Target, namespace: str) -> Iterator[Problem]:
+    if target.name and target.match_labels is not None:
+        yield Problem(
+            "spec.target",
+            f'has both name ("{target.name}") and matchLabels: give name for one Deployment, '
+            "or matchLabels for all Deployments with these labels",
+        )
+    elif target.match_labels == {}:
+        yield Problem(
+            "spec.target.matchLabels",
+            f"is empty, which would be every Deployment in {namespace}: give at least one label, "
+            "for example {tier: frontend}",
+        )
+    elif not target.name and target.match_labels is None:
+        yield Problem(
+            "spec.target",
+            "names no Deployment: give name for one Deployment, or matchLabels for all Deployments with these labels",
+        )
+
+
+# --- steps ---
+
+
+def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
+    if not steps:
+        yield Problem(
+            "spec.steps", "is empty: give at least one step, for example [{weight: 10, hold: 10m}, {weight: 100}]"
+        )
+        return
+    for index, step in enumerate(steps):
+        path = f"spec.steps[{index}]"
+        yield from _weight(f"{path}.weight", step, steps[index - 1] if index else None)
+        if step.hold is not None:
+            yield from _duration(f"{path}.hold", step.hold)
+        if step.replicas is not None:
+            yield from _replicas(f"{path}.replicas", step)
+    last = steps[-1].weight
+    if 0 <= last < 100:
+        yield Problem(
+            f"spec.steps[{len(steps) - 1}].weight",
+            f"the last step is {last} %; when it is over, promotion follows directly, from {last} % to all. "
+            "Add {weight: 100, hold: 10m} to watch the new version alone before the old pods go",
+            warning=True,
+        )
+
+
+def _weight(path: str, step: Step, before: Step | None) -> Iterator[Problem]:
+    """Weights rise. One may stay where it was if both steps name their pods and not the same number: more pods for
+    the same share are a step of their own. (What else a step can do, hold and approve, fits into one step.)"""
+    weight = step.weight
+    if not 0 <= weight <= 100:
+        yield Problem(path, f"{weight} is outside 0..100")
+        return
+    if before is not None and 0 <= before.weight <= 100:
+        named = step.replicas is not None and before.replicas is not None and step.replicas != before.replicas
+        if weight < before.weight:
+            yield Problem(path, f"{weight} comes after {before.weight}; weights must rise")
+        elif weight == before.weight and not named:
+            yield Problem(
+                path, f"{weight} comes after {before.weight}; weights must rise (hold and approve can be in one step)"
+            )
+    if weight == 0 and step.replicas is None:
+        yield Problem(
+            path,
+            "0 sends nothing to the canary, and starts no pods: leave the step out, or give it replicas "
+            "to see the pods start before they get traffic",
+            warning=True,
+        )
+
+
+def _replicas(path: str, step: Step) -> Iterator[Problem]:
+    value = step.replicas
+    assert value is not None
+    try:
+        pods = count(value, 100)
+    except ValueError as error:
+        yield Problem(path, str(error))
+        return
+    if pods < 0:
+        yield Problem(path, f"{value} is below 0")
+    elif pods == 0 and step.weight > 0:
+        yield Problem(
+            path, f"{value} pods can't take {step.weight} % of the traffic: give at least 1, or leave replicas out"
+        )
+
+
+# --- traffic ---
+
+
+def _traffic(traffic: Traffic, target: Target) -> Iterator[Problem]:
+    if traffic.detect:
+        given = [name for name, value in (("service", traffic.service), ("routes", traffic.routes)) if value]
+        if given:
+            yield Problem(
+                "spec.traffic.detect",
+                f"finds the Service and the routes by itself, and {' and '.join(given)} "
+                f"{'is' if given == ['service'] else 'are'} given too: leave out one or the other",
+            )
+    elif traffic.routes and not traffic.service:
+        yield Problem("spec.traffic.service", "is missing: routes split the traffic of one Service, so name it")
+    elif not traffic.service:
+        yield Problem(
+            "spec.traffic",
+            "names no Service: give service, or detect: true, or leave traffic out for a workload without a Service",
+        )
+    if traffic.service and target.match_labels is not None and not traffic.detect:
+        yield Problem(
+            "spec.traffic.service",
+            f'"{traffic.service}" would be the Service of every Deployment that matchLabels finds: '
+            "with matchLabels use traffic: {detect: true}, which finds each one's own",
+        )
+    yield from _routes(traffic)
+    yield from _duration("spec.traffic.settle", traffic.settle)
+
+
+def pods_without_traffic(steps: tuple[Step, ...]) -> Iterator[Problem]:
+    """Steps with pods but weight 0, which only routes can do."""
+    for index, step in enumerate(steps):
+        if step.weight == 0 and step.replicas not in (None, 0, "0%"):
+            yield Problem(
+                f"spec.steps[{index}].weight",
+                f"0 % can't be had with {step.replicas} canary pods: without a route every ready pod gets its share. "
+                "Leave the step out, or split by a route",
+            )
+
+
+def _routes(traffic: Traffic) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, route in enumerate(traffic.routes):
+        path = f"spec.traffic.routes[{index}]"
+        if route.ingress is None or not route.ingress.name:
+            yield Problem(path, "names nothing: give an Ingress, for example {ingress: {name: web}}")
+        elif route.ingress.name in seen:
+            yield Problem(f"{path}.ingress.name", f'"{route.ingress.name}" is named twice')
+        else:
+            seen.add(route.ingress.name)
+
+
+def _without_service(steps: tuple[Step, ...]) -> Iterator[Problem]:
+    """Without a Service the weight is a number of pods, so all pods are the promotion."""
+    for index, step in enumerate(steps):
+        if step.weight == 100 and (step.hold is not None or step.approve):
+            what = " and ".join(
+                name for name, given in (("hold", step.hold is not None), ("approve", step.approve)) if given
+            )
+            yield Problem(
+                f"spec.steps[{index}].weight",
+                f"100 % without a Service is the promotion itself, which can't wait: leave {what} out, "
+                "or name the Service in traffic.service",
+            )
+
+
+# --- counts and durations ---
+
+
+def _max_extra_pods(policy: ReleasePolicy) -> Iterator[Problem]:
+    value = policy.spec.max_extra_pods
+    try:
+        pods = count(value, 100)
+    except ValueError as error:
+        yield Problem("spec.maxExtraPods", str(error))
+        return
+    detects = policy.spec.traffic is not None and policy.spec.traffic.detect
+    if pods < 0:
+        yield Problem("spec.maxExtraPods", f"{value} is below 0")
+    elif pods == 0 and not is_routed(policy) and not detects:
+        yield no_extra_pods(value)
+
+
+def no_extra_pods(value: int | str) -> Problem:
+    """The problem of a policy without routes that allows no canary pod."""
+    return Problem(
+        "spec.maxExtraPods",
+        f"{value} allows no canary pod, and without routes traffic follows the number of pods: "
+        "allow at least 1, or split by a route",
+    )
+
+
+def _duration(path: str, text: str, *, positive: bool = False) -> Iterator[Problem]:
+    try:
+        length = seconds(text)
+    except ValueError as error:
+        yield Problem(path, str(error))
+        return
+    if positive and length <= 0:
+        yield Problem(path, f'"{text}" leaves no time at all: write for example 10m')

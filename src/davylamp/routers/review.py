@@ -1,0 +1,270 @@
+"""What a policy means for a Deployment in the cluster as it is, and everything that is wrong with it, at once.
+
+`resolve` is asked for each workload on each change, so it costs time only for the few objects around that workload
+(`NamespaceObjects` finds them). `review` is the whole policy with all its targets, for its conditions. `bind` makes
+the routers of a release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from davylamp.api.objects import Deployment, Ingress, Service
+from davylamp.api.problems import Problem
+from davylamp.api.types import Found, ReleasePolicy
+from davylamp.api.units import count, seconds
+from davylamp.core.replicas import problems_of_steps
+from davylamp.core.world import Route, Traffic
+from davylamp.routers import ingresses, workload
+from davylamp.routers.classes import class_of
+from davylamp.routers.merging import backends
+from davylamp.routers.namespace import NamespaceObjects, is_canary, ours
+from davylamp.routers.nginx import NginxRoute, canary_name
+from davylamp.routers.policy import no_extra_pods, pods_without_traffic, problems_of_policy
+from davylamp.routers.wording import labels, some
+
+DETECT = "spec.traffic.detect"
+TRAFFIC = "spec.traffic"
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """A policy's meaning for one Deployment. With an error among `problems` no release may start."""
+
+    traffic: Traffic
+    """What exists and fits; names that don't are left out."""
+    problems: tuple[Problem, ...]
+    """All of them, also those of the policy itself."""
+    found: Found
+    """The same as `traffic`, for the policy's status."""
+
+    @property
+    def usable(self) -> bool:
+        return all(problem.warning for problem in self.problems)
+
+
+def resolve(policy: ReleasePolicy, deployment: Deployment | None, objects: NamespaceObjects) -> Resolution:
+    """What `policy` means for `deployment` (None: the one that it names isn't there)."""
+    problems = list(problems_of_policy(policy))
+    if deployment is None:
+        problems += workload.missing_target(policy, objects)
+        return _resolution(policy, policy.spec.target.name or "", None, (), problems)
+    service, routes, found = _target(policy, deployment, objects)
+    return _resolution(policy, deployment.metadata.name, service, routes, problems + found)
+
+
+def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, ...]:
+    """Everything that is wrong with a policy and with all its targets, each problem once."""
+    problems = list(problems_of_policy(policy))
+    targets = objects.targets_of(policy)
+    if not targets:
+        problems += workload.missing_target(policy, objects)
+    for deployment in targets:
+        problems += _target(policy, deployment, objects)[2]
+    return _once(problems)
+
+
+def bind(traffic: Traffic, objects: NamespaceObjects) -> tuple[Route, ...]:
+    """The routes of a release, with the objects as they are now: also those that are gone meanwhile."""
+    return tuple(_route(name, traffic.service, objects) for name in traffic.ingresses)
+
+
+def _resolution(
+    policy: ReleasePolicy, name: str, service: str | None, routes: tuple[str, ...], problems: list[Problem]
+) -> Resolution:
+    given = policy.spec.traffic
+    traffic = Traffic(service=service or "", ingresses=routes if service else ())
+    if given is not None and not any(problem.path == "spec.traffic.settle" for problem in problems):
+        traffic = msgspec.structs.replace(traffic, settle_seconds=seconds(given.settle))
+    found = Found(deployment=name, service=traffic.service, ingresses=traffic.ingresses)
+    return Resolution(traffic, _once(problems), found)
+
+
+def _once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(dict.fromkeys(problems))
+
+
+# --- one Deployment ---
+
+
+def _target(
+    policy: ReleasePolicy, deployment: Deployment, objects: NamespaceObjects
+) -> tuple[str | None, tuple[str, ...], list[Problem]]:
+    """The Service, the Ingresses, and what is wrong about this Deployment and them."""
+    problems = list(workload.problems_of_deployment(policy, deployment, objects))
+    traffic = policy.spec.traffic
+    service: str | None = None
+    routes: tuple[str, ...] = ()
+    if traffic is not None and traffic.detect:
+        service, routes = _detected(deployment, objects, problems)
+    elif traffic is not None and traffic.service:
+        service = _named_service(traffic.service, deployment, objects, problems)
+        routes = _named_routes(policy, traffic.service, objects, problems)
+    problems += _pods(policy, deployment, service, routed=bool(routes))
+    return service, routes, problems
+
+
+def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *, routed: bool) -> Iterator[Problem]:
+    """What the number of pods can't do, where it splits the traffic."""
+    spec, n = policy.spec, deployment.spec.replicas
+    if routed or (spec.traffic is not None and spec.traffic.routes):
+        return
+    yield from problems_of_steps(spec.steps, n, spec.max_extra_pods, routed=False)
+    try:
+        cap = count(spec.max_extra_pods, n)
+    except ValueError:
+        return
+    if service and spec.traffic is not None and spec.traffic.detect:
+        yield from pods_without_traffic(spec.steps)
+        if count(spec.max_extra_pods, 100) == 0:
+            yield no_extra_pods(spec.max_extra_pods)
+    for index, step in enumerate(spec.steps):
+        if service and step.weight == 100 and (step.hold is not None or step.approve) and 0 < cap < n:
+            yield Problem(
+                f"spec.steps[{index}].weight",
+                f'100 % needs as many canary pods as Deployment "{deployment.metadata.name}" has, {n}, '
+                f"more than maxExtraPods allows ({cap}): it gets them for this step",
+                warning=True,
+            )
+
+
+# --- named ---
+
+
+def _named_service(name: str, deployment: Deployment, objects: NamespaceObjects, problems: list[Problem]) -> str | None:
+    service = objects.services.get(name)
+    if service is None:
+        problems.append(workload.missing_service(name, deployment, objects))
+        return None
+    wrong = list(workload.problems_of_service(service, deployment, objects))
+    problems += (Problem(workload.SERVICE, text) for text in (*wrong, *workload.taken_service(name, objects)))
+    return None if wrong else name
+
+
+def _named_routes(
+    policy: ReleasePolicy, service: str, objects: NamespaceObjects, problems: list[Problem]
+) -> tuple[str, ...]:
+    traffic = policy.spec.traffic
+    fitting: list[str] = []
+    named: set[str] = set()
+    for index, route in enumerate(traffic.routes if traffic is not None else ()):
+        if route.ingress is None or not route.ingress.name or route.ingress.name in named:
+            continue
+        path, name = f"spec.traffic.routes[{index}].ingress.name", route.ingress.name
+        named.add(name)
+        ingress = objects.ingresses.get(name)
+        if ingress is None:
+            problems.append(Problem(path, ingresses.missing_ingress(name, service, objects)))
+        if ingress is None or service not in objects.services:
+            continue  # a Service that isn't there was told; that nothing sends to it follows from that
+        found = ingresses.problems_of_ingress(ingress, service, objects)
+        problems += _as_problems(path, found)
+        if not found.errors:
+            fitting.append(name)
+    if named:
+        problems += _unsplit(service, named, objects, "spec.traffic.routes")
+    return tuple(fitting)
+
+
+def _as_problems(path: str, found: ingresses.Findings) -> Iterator[Problem]:
+    yield from (Problem(path, text) for text in found.errors)
+    yield from (Problem(path, text, warning=True) for text in found.warnings)
+
+
+def _unsplit(service: str, split: set[str], objects: NamespaceObjects, path: str) -> Iterator[Problem]:
+    """Ingresses of other classes whose requests go to the same Service (those of the same class are split along)."""
+    classes = {objects.ingresses[name].class_name for name in split if name in objects.ingresses}
+    for other in objects.senders_to(service):
+        if other.metadata.name not in split and not is_canary(other) and other.class_name not in classes:
+            yield Problem(
+                path,
+                f'Ingress "{other.metadata.name}" sends to Service "{service}" too and is not split: '
+                "its requests stay on the stable pods until the last step",
+                warning=True,
+            )
+
+
+# --- detected ---
+
+
+def _detected(
+    deployment: Deployment, objects: NamespaceObjects, problems: list[Problem]
+) -> tuple[str | None, tuple[str, ...]]:
+    """The one Service that selects this Deployment's pods and no others, and the Ingresses that send to it."""
+    name = deployment.metadata.name
+    pod_labels = dict(objects.pod_labels_of(deployment))
+    candidates = [service for service in objects.services_selecting(pod_labels) if not ours(service)]
+    fitting: list[Service] = []
+    wrong: list[str] = []
+    for service in candidates:
+        reasons = list(workload.problems_of_service(service, deployment, objects))
+        wrong += reasons
+        if not reasons:
+            fitting.append(service)
+    if len(fitting) != 1:
+        problems += _undetected(name, pod_labels, [s.metadata.name for s in fitting], wrong)
+        return None, ()
+    service_name = fitting[0].metadata.name
+    problems += (Problem(DETECT, text) for text in workload.taken_service(service_name, objects))
+    return service_name, _detected_routes(service_name, objects, problems)
+
+
+def _undetected(name: str, pod_labels: dict[str, str], fitting: list[str], wrong: list[str]) -> Iterator[Problem]:
+    if fitting:
+        yield Problem(
+            DETECT,
+            f'Deployment "{name}" is behind several Services: {some(fitting)}; '
+            "give it a policy of its own that names one in traffic.service",
+        )
+    elif wrong:
+        yield Problem(DETECT, f'no Service fits Deployment "{name}": {"; ".join(wrong)}')
+    else:
+        yield Problem(
+            DETECT,
+            f'no Service selects the pods of Deployment "{name}" ({labels(pod_labels)}): '
+            "leave traffic out for a workload without one",
+        )
+
+
+def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Problem]) -> tuple[str, ...]:
+    """The Ingresses that can be split. One of a class that can't is a warning: without any other, the number of pods
+    splits, and beside others, its requests stay on the stable pods."""
+    split: list[str] = []
+    for ingress in ingresses.usable_senders(service, objects):
+        kind = class_of(ingress, objects.ingress_classes)
+        if not kind.supported:
+            text = f'Ingress "{ingress.metadata.name}" is not split: {kind.message}'
+            problems.append(Problem(DETECT, text, warning=True))
+            continue
+        found = ingresses.problems_of_ingress(ingress, service, objects)
+        problems += _as_problems(DETECT, found)
+        if not found.errors:
+            split.append(ingress.metadata.name)
+    return tuple(split)
+
+
+# --- routers ---
+
+
+def _route(ingress: str, service: str, objects: NamespaceObjects) -> NginxRoute:
+    own = {ingress, canary_name(ingress, service)}
+    return NginxRoute(
+        namespace=objects.namespace,
+        ingress_name=ingress,
+        service=service,
+        ingress=objects.ingresses.get(ingress),
+        canary=objects.ingresses.get(canary_name(ingress, service)),
+        others=tuple(i for name, i in _around(service, objects).items() if name not in own),
+    )
+
+
+def _around(service: str, objects: NamespaceObjects) -> dict[str, Ingress]:
+    """The Ingresses that decide together where requests for `service` go: those that send to it, canaries at the same
+    places, and whatever else these canaries are attached to."""
+    found = {i.metadata.name: i for i in objects.senders_to(service)}
+    for _ in range(2):
+        for ingress in list(found.values()):
+            for place, _upstream in backends(ingress):
+                found |= {i.metadata.name: i for i in objects.ingresses_at(place)}
+    return found
