@@ -226,7 +226,7 @@ def policy(
     routes: Iterable[str] = ("web",),
     detect: bool = False,
     steps: Iterable[Step] = STEPS,
-    traffic: Traffic | None | str = "given",
+    traffic: Traffic | str | None = "given",
     **spec: Any,
 ) -> ReleasePolicy:
     """Releases the Deployment of its own name through the Service and the Ingress `web`. `traffic` replaces service,

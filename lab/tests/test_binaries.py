@@ -31,17 +31,13 @@ def test_a_whole_assets_folder_is_used(tmp_path: Path, monkeypatch: pytest.Monke
     assert binaries.find_or_build().scheduler == folder / "kube-scheduler"
 
 
-def test_an_incomplete_assets_folder_of_ours_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_assets_folder_of_ours_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAVYLAB_ASSETS", str(fill(tmp_path / "assets", ("etcd", "kube-apiserver"))))
     with pytest.raises(LabError, match="lacks kube-controller-manager, kube-scheduler"):
         binaries.find_or_build()
 
 
-def test_an_incomplete_kubebuilder_folder_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_kubebuilder_folder_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(fill(tmp_path / "envtest", ("etcd", "kube-apiserver"))))
     cached = fill(binaries.cache_root() / binaries.version_key(), binaries.NAMES)
     assert binaries.find_or_build().etcd == cached / "etcd"
@@ -55,9 +51,7 @@ def test_without_go_the_error_names_the_ways_out() -> None:
 
 
 def test_staging_modules_are_replaced_by_their_published_versions() -> None:
-    upstream = (
-        "go 1.26.0\n\ngodebug default=go1.26\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n"
-    )
+    upstream = "go 1.26.0\n\ngodebug default=go1.26\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n"
     pin = {"module": "k8s.io/kubernetes", "version": "v1.37.2", "staging": "v0.37.2"}
     assert binaries.go_mod(pin, upstream).splitlines() == [
         "module davylab",

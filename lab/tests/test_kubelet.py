@@ -28,9 +28,7 @@ def pod(**spec: Any) -> Pod:
 
 
 def status(views: dict[str, ContainerView], of: Pod | None = None, now: str = NOW) -> dict[str, Any]:
-    return model.status(
-        of or pod(), views, address="10.244.1.1", node_address="10.244.0.10", started=NOW, now=now
-    )
+    return model.status(of or pod(), views, address="10.244.1.1", node_address="10.244.0.10", started=NOW, now=now)
 
 
 def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -63,6 +61,12 @@ def test_a_probe_without_a_period_is_made_every_second() -> None:
     assert model.probe_period(model.Probe(period_seconds=3)) == 3.0
 
 
+@pytest.mark.parametrize(("port", "number"), [(8080, 8080), ("8080", 8080), ("http", 80), ("https", None)])
+def test_a_probes_port_is_a_number_or_a_name_of_the_containers(port: int | str, number: int | None) -> None:
+    container = model.Container(name="web", ports=(model.Port(container_port=80, name="http"),))
+    assert model.probe_port(container, port) == number
+
+
 def test_variables_come_from_the_pod_and_its_own_win_over_ours() -> None:
     env = [
         {"name": "VERSION", "value": "mine"},
@@ -79,6 +83,20 @@ def test_variables_come_from_the_pod_and_its_own_win_over_ours() -> None:
         "ME": "web-1",
         "IP": "10.244.1.1",
     }
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [("hellok8s:v3-crash", {"CRASH": "1"}), ("hellok8s:v3", {}), ("hellok8s:crash", {"CRASH": "1"})],
+)
+def test_the_end_of_a_tag_can_ask_for_a_fault(image: str, expected: dict[str, str]) -> None:
+    assert model.faults(image) == expected
+
+
+def test_a_fault_of_the_tag_gives_way_to_the_pods_own_variables() -> None:
+    image = {"name": "web", "image": "hellok8s:v3-errors", "env": [{"name": "ERROR_RATE", "value": "0.5"}]}
+    it = pod(containers=[image])
+    assert model.environment(it, it.spec.containers[0], "10.244.1.1")["ERROR_RATE"] == "0.5"
 
 
 RUNS = ContainerView(state=Running(started_at=NOW), ready=True)
@@ -123,9 +141,7 @@ def test_a_crash_loop_shows_its_reason_its_last_end_and_who_is_unready() -> None
 
 
 def test_a_condition_keeps_its_time_while_its_status_does() -> None:
-    conditions = [
-        {"type": t, "status": "True", "lastTransitionTime": NOW} for t in ("Ready", "ContainersReady")
-    ]
+    conditions = [{"type": t, "status": "True", "lastTransitionTime": NOW} for t in ("Ready", "ContainersReady")]
     before = msgspec.convert(
         {"metadata": {"name": "web-1", "uid": "u1"}, "status": {"conditions": conditions}}, type=Pod
     )

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from davylab import Lab, LabError, Load, User, wait
+from davylab.wheels import program
 
 pytestmark = pytest.mark.cluster
 
@@ -145,11 +147,11 @@ def test_an_ingress_serves_a_deployments_pods_through_traefik(lab: Lab, web: str
 
 def test_kubectl_logs_shows_and_follows_what_pods_write(lab: Lab, web: str) -> None:
     assert "hellok8s v1 listening" in lab.kubectl("logs", "deployment/web")
-    command = ["kubectl", "--kubeconfig", str(lab.kubeconfig), "logs", "-f", "-l", "app=web", "--tail=0"]
+    command = [str(program("kubectl")), "--kubeconfig", str(lab.kubeconfig), "logs", "-f", "-l", "app=web", "--tail=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
         try:
             # A log that is followed from its end shows nothing until there is something new.
-            ticking = lab.spawn(["python3", "-c", KNOCK, lab.inside_traefik_url, HOST])
+            ticking = lab.spawn([sys.executable, "-c", KNOCK, lab.inside_traefik_url, HOST])
             assert following.stdout
             assert "GET / 200" in following.stdout.readline()
             ticking.kill()
@@ -196,9 +198,7 @@ def test_an_unknown_image_ends_in_image_pull_back_off(lab: Lab) -> None:
 
 def test_a_pod_that_fails_its_probe_is_running_and_not_ready(lab: Lab) -> None:
     apply(lab, pod("unready", "hellok8s:v1", UNREADY="1"))
-    lab.wait(
-        lambda: "running" in container_status(lab, "unready").get("state", {}), 10, "a running container"
-    )
+    lab.wait(lambda: "running" in container_status(lab, "unready").get("state", {}), 10, "a running container")
     assert container_status(lab, "unready")["ready"] is False
     lab.kubectl("delete", "pod", "unready", "--grace-period=0", "--force")
 
@@ -269,7 +269,7 @@ def test_other_users_have_their_own_kubeconfigs_and_rights(lab: Lab) -> None:
 
 def kubectl_with(kubeconfig: str, *args: str) -> str:
     return subprocess.run(
-        ["kubectl", "--kubeconfig", kubeconfig, *args], capture_output=True, text=True, check=False
+        [str(program("kubectl")), "--kubeconfig", kubeconfig, *args], capture_output=True, text=True, check=False
     ).stdout
 
 
@@ -277,6 +277,8 @@ def test_service_account_tokens_are_issued_and_accepted(lab: Lab) -> None:
     token = lab.kubectl("create", "token", "default").strip()
     done = kubectl_with(str(lab.kubeconfig_of("viewer")), "--token", token, "auth", "whoami")
     assert "system:serviceaccount:default:default" in done
+    config = lab.kubeconfig_of_service_account("default", "default")
+    assert "system:serviceaccount:default:default" in kubectl_with(str(config), "auth", "whoami")
 
 
 def test_the_audit_log_has_a_line_for_each_request(lab: Lab) -> None:
@@ -327,3 +329,16 @@ def test_killing_the_supervisor_kills_everything() -> None:
     with pytest.raises(LabError, match="is dead"):
         Lab.attach(lab.state)
     lab.stop()
+
+
+def test_a_lab_ends_with_the_process_that_started_it_and_leaves_nothing() -> None:
+    code = "import sys; from davylab import Lab; print(Lab().state, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout
+        state = Path(owner.stdout.readline().strip())
+        pids = list(Lab.attach(state).info.pids.values())
+        owner.kill()
+    wait(lambda: not any(map(process_exists, pids)), 10, "the end of all processes")
+    wait(lambda: not state.exists(), 5, "the end of the state folder")

@@ -32,7 +32,8 @@ from davylamp.core import names
 from davylamp.core.actions import Action, Announce, Create, Delete, Patch, Ref
 from davylamp.core.plan import Plan, plan
 from davylamp.core.world import Gate, Traffic, World
-from davylamp.routers import NamespaceObjects, bind, resolve
+from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.review import bind, resolve
 
 NAMESPACE = "shop"
 TYPES: dict[str, type] = {

@@ -7,15 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from davylab import binaries, cluster, lab, load, namespace
+from davylab import binaries, cluster, identity, lab, load, namespace
 from davylab.cluster import Info, Options
 from davylab.errors import LabError
-from davylab.identity import Paths, User
 
 
 def main() -> None:
-    args = _parser().parse_args()
     try:
+        args = _parser().parse_args()
         args.run(args)
     except LabError as error:
         sys.exit(f"davylab: {error}")
@@ -29,21 +28,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_state(up)
     up.add_argument("--detach", action="store_true", help="return when it is ready, and leave it running")
     up.add_argument("--traefik", action="store_true", help="with Traefik, for Ingresses of class nginx")
-    up.add_argument(
-        "--gateway", action="store_true", help="with Traefik, for Gateway API too (installs its CRDs)"
-    )
-    up.add_argument(
-        "--throttle", type=float, metavar="SECONDS", help="Traefik's provider throttle (its default: 2)"
-    )
+    up.add_argument("--gateway", action="store_true", help="with Traefik, for Gateway API too (installs its CRDs)")
+    up.add_argument("--throttle", type=float, metavar="SECONDS", help="Traefik's provider throttle (its default: 2)")
     up.add_argument("--nodes", type=int, default=1, help="how many nodes (default 1)")
     up.add_argument("--audit", action="store_true", help="write logs/audit.log, a line for each request")
     up.add_argument(
-        *("--user", "-u"),
+        "--user",
         action="append",
         default=[],
-        type=_user,
+        type=identity.user,
         dest="users",
-        metavar="SHORT[=NAME[:GROUP,...]]",
+        metavar="SHORT[=NAME[/GROUP,...]]",
+        help="one more user, with STATE/kubeconfig.SHORT; may be given again",
     )
     up.add_argument(
         "--restart-cap",
@@ -53,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         help="longest crash loop back-off (default 10)",
     )
     up.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
+    up.add_argument("--temporary", action="store_true", help=argparse.SUPPRESS)
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", help="stop it")
@@ -66,9 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     env = commands.add_parser("env", help="print the shell's `export KUBECONFIG=...`")
     _add_state(env)
-    env.add_argument(
-        "--user", default="admin", help="admin (the default), davylamp, or one given to `up --user`"
-    )
+    env.add_argument("--user", default="admin", help="admin (the default), davylamp, or one given to `up --user`")
+    env.add_argument("--service-account", metavar="NAMESPACE/NAME", help="one that exists, with a token made now")
     env.add_argument("--inside", action="store_true", help="for a process inside the lab's network")
     env.set_defaults(run=_env)
 
@@ -77,16 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     wave.add_argument("--host", default="", help="the Host header (default: the URL's)")
     wave.add_argument("--rps", type=float, default=100.0, help="requests a second (default 100)")
     wave.add_argument("--seconds", type=float, help="for how long (default: until SIGINT or SIGTERM)")
-    wave.add_argument(
-        "--connections", type=int, default=8, help="kept open; more are opened while all are busy"
-    )
+    wave.add_argument("--connections", type=int, default=8, help="kept open; more are opened while all are busy")
     wave.add_argument("--header", type=_header, action="append", default=[], metavar="NAME=VALUE")
-    wave.add_argument(
-        "--timeout", type=float, default=10.0, help="seconds until a request is lost (default 10)"
-    )
-    wave.add_argument(
-        "--report", type=float, metavar="SECONDS", help="print a line of JSON for each interval"
-    )
+    wave.add_argument("--timeout", type=float, default=10.0, help="seconds until a request is lost (default 10)")
+    wave.add_argument("--report", type=float, metavar="SECONDS", help="print a line of JSON for each interval")
     wave.add_argument("--json", action="store_true", help="the summary as JSON")
     wave.set_defaults(run=_load)
 
@@ -99,13 +89,6 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     default = Path(os.environ.get("DAVYLAB_STATE") or Path(base) / "davylab")
     parser.add_argument("--state", type=Path, default=default, help=f"folder of the lab (default {default})")
-
-
-def _user(text: str) -> User:
-    """``short=name:group,group``; the name is that of the short one if left out."""
-    short, _, rest = text.partition("=")
-    name, _, groups = rest.rpartition(":") if rest.count(":") % 2 else (rest, "", "")
-    return User(short, name or rest or short, tuple(groups.split(",")) if groups else ())
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -144,6 +127,7 @@ def _up(args: argparse.Namespace) -> None:
         users=tuple(args.users),
         restart_cap=args.restart_cap,
         end_with_stdin=args.end_with_stdin,
+        temporary=args.temporary,
     )
     cluster.up(options, on_ready=lambda info: print(_howto(args.state, info), flush=True))
     return None
@@ -162,9 +146,7 @@ def _howto(state: Path, info: Info) -> str:
         f"  davylab exec --state {state} -- COMMAND    # where pods' addresses and {info.inside_api} are",
     ]
     if info.traefik:
-        lines.append(
-            f"  curl -H 'Host: shop.example' http://{info.traefik}/    # Traefik, Ingresses of class nginx"
-        )
+        lines.append(f"  curl -H 'Host: shop.example' http://{info.traefik}/    # Traefik, Ingresses of class nginx")
     lines.append(f"  logs: {info.logs}; Ctrl-C, or `davylab down --state {state}`, stops everything")
     return "\n".join(lines)
 
@@ -180,10 +162,13 @@ def _exec(args: argparse.Namespace) -> None:
 
 
 def _env(args: argparse.Namespace) -> None:
-    info = lab.read_info(args.state)
-    path = Paths(args.state.resolve()).kubeconfig(User(args.user, args.user, ()), inside=args.inside)
-    if not path.exists():
-        raise LabError(f'no user "{args.user}" in {args.state}: name it with `davylab up --user {args.user}`')
+    running = lab.Lab.attach(args.state)
+    info = running.info
+    if args.service_account:
+        space, _, name = args.service_account.partition("/")
+        path = running.kubeconfig_of_service_account(space, name, inside=args.inside)
+    else:
+        path = running.kubeconfig_of(args.user, inside=args.inside)
     print(f"export KUBECONFIG={path}")
     if info.traefik:
         print(f"export DAVYLAB_TRAEFIK=http://{info.inside_traefik if args.inside else info.traefik}")

@@ -48,9 +48,7 @@ class Api:
     ) -> None:
         await self.session.close()
 
-    async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
-    ) -> bytes:
+    async def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> bytes:
         """The answer's body. Raises ApiError, or aiohttp.ClientError when there was no answer."""
         data = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": content_type} if data else None

@@ -64,8 +64,7 @@ def find_or_build() -> Binaries:
     if assets := os.environ.get("DAVYLAB_ASSETS"):
         if missing := _missing(Path(assets)):
             raise LabError(
-                f"DAVYLAB_ASSETS={assets} lacks {', '.join(missing)}: "
-                f"put {', '.join(NAMES)} there, or unset it"
+                f"DAVYLAB_ASSETS={assets} lacks {', '.join(missing)}: put {', '.join(NAMES)} there, or unset it"
             )
         return _in(Path(assets))
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import socket
 import ssl
@@ -31,6 +32,7 @@ from davylab.binaries import Binaries
 from davylab.errors import LabError
 from davylab.identity import ADMIN, API_PORT, DAVYLAMP, KUBELET, TRAEFIK, Paths, User
 from davylab.namespace import API_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
+from davylab.wheels import program
 
 START_TIMEOUT = 60.0
 RESTART_PAUSE = 0.3
@@ -48,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[User, ...] = ()
     restart_cap: float = 10.0
     end_with_stdin: bool = False
+    temporary: bool = False  # with end_with_stdin: the state folder then goes too
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,31 +86,44 @@ def up(options: Options, on_ready: Callable[[Info], None]) -> None:
     with _only_one(paths):
         found = binaries.find_or_build()
         if options.traefik or options.gateway:
-            traefik.find()
+            program("traefik")
         identity.make_certificate(paths)
         listeners = {"api": relay.listen()}
         if options.traefik or options.gateway:
             listeners["traefik"] = relay.listen()
+        definitions = traefik.gateway_crds() if options.gateway else []
         _more_files()
         user_namespace = namespace.enter()
-        asyncio.run(run(options, paths, found, listeners, user_namespace, on_ready))
+        orphaned = asyncio.run(run(options, paths, found, definitions, listeners, user_namespace, on_ready))
+        if orphaned and options.temporary:
+            shutil.rmtree(paths.root, ignore_errors=True)
 
 
 async def run(
     options: Options,
     paths: Paths,
     found: Binaries,
+    definitions: list[dict[str, Any]],
     listeners: dict[str, socket.socket],
     user_namespace: bool,
     on_ready: Callable[[Info], None],
-) -> None:
+) -> bool:
+    """Returns, once stopped, whether that was because the process that started us has gone."""
     began = time.monotonic()
     stopping = asyncio.Event()
+    orphaned = False
+
+    def parent_gone() -> None:
+        nonlocal orphaned
+        orphaned = True
+        loop.remove_reader(0)
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     if options.end_with_stdin:
-        loop.add_reader(0, lambda: None if os.read(0, 4096) else stopping.set())
+        loop.add_reader(0, parent_gone)
     host_port = listeners["api"].getsockname()[1]
     identity.write_access(paths, [ADMIN, KUBELET, TRAEFIK, DAVYLAMP, *options.users], host_port)
 
@@ -119,7 +135,7 @@ async def run(
             children[name] = _start(components[name], paths)
         async with Api(paths.kubeconfig(inside=True), paths.certificate) as api:
             await _until_true("kube-apiserver", lambda: _answers(f"{api.server}/readyz"), children, paths)
-            await _prepare(options, api)
+            await _until_true("kube-apiserver", lambda: _prepare(options, api, definitions), children, paths)
             for name in components.keys() - children.keys():
                 children[name] = _start(components[name], paths)
             for name, check in _checks(options, api).items():
@@ -136,13 +152,14 @@ async def run(
     try:
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
-            return
+            return orphaned
         info = ready.result()
         on_ready(info)
         keepers = [asyncio.create_task(_keep(c, paths, info, children)) for c in components.values()]
         await stopped
         for keeper in keepers:
             keeper.cancel()
+        return orphaned
     except TimeoutError:
         raise LabError(
             f"not ready after {START_TIMEOUT:g} s; started so far: {', '.join(children)}. Logs: {paths.logs}"
@@ -267,22 +284,17 @@ def _scheduler(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
     return [str(found.scheduler), f"--config={config}", f"--cert-dir={paths.root / 'pki'}"]
 
 
-async def _prepare(options: Options, api: Api) -> None:
+async def _prepare(options: Options, api: Api, definitions: list[dict[str, Any]]) -> bool:
     """Objects that have to be there before Traefik starts; an earlier run may have made them."""
     if options.traefik or options.gateway:
         await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", traefik.ingress_class())
     if options.gateway:
-        definitions = [
-            document
-            for path in traefik.gateway_crds()
-            for document in yaml.safe_load_all(path.read_text())
-            if document and document["kind"] == "CustomResourceDefinition"
-        ]
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for definition in definitions:
             await _apply(api, path, definition)
         await _until(lambda: _exists(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses"))
         await _apply(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", traefik.gateway_class())
+    return True
 
 
 async def _apply(api: Api, path: str, document: dict[str, Any]) -> None:
@@ -318,16 +330,17 @@ async def _until_true(
     children: dict[str, subprocess.Popen[bytes]],
     paths: Paths,
 ) -> None:
-    """Waits for a check; a child that dies meanwhile is an error with the end of its log."""
+    """Waits for a check, whose errors mean "not yet"; a child that dies meanwhile is an error with its log's end."""
 
     async def or_dead() -> bool:
         for child, running in children.items():
             if (code := running.poll()) is not None:
                 log = paths.logs / f"{child}.log"
-                raise LabError(
-                    f"{child} exited with {code} while {name} was starting; the end of {log}:\n{tail(log)}"
-                )
-        return await check()
+                raise LabError(f"{child} exited with {code} while {name} was starting; the end of {log}:\n{tail(log)}")
+        try:
+            return await check()
+        except (ApiError, aiohttp.ClientError):
+            return False  # not yet
 
     await _until(or_dead)
 
@@ -381,9 +394,7 @@ def _start(component: Component, paths: Paths) -> subprocess.Popen[bytes]:
         )
 
 
-async def _keep(
-    component: Component, paths: Paths, info: Info, children: dict[str, subprocess.Popen[bytes]]
-) -> None:
+async def _keep(component: Component, paths: Paths, info: Info, children: dict[str, subprocess.Popen[bytes]]) -> None:
     """Starts a component again whenever it dies, as a static pod would be: tests may kill one."""
     while True:
         code = await process.exited(children[component.name])

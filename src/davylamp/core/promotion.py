@@ -8,7 +8,7 @@ Deployment adopts the small one and its own rolling update does the rest.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from davylamp.api.types import Phase, Step, WeightStatus
 from davylamp.core import manifests, status
@@ -92,6 +92,7 @@ def _tidy(case: Case, now: datetime) -> Plan:
         reason="Completed",
         message=message,
         step=len(release.spec.steps),
+        step_since=now.astimezone(UTC),
         weight=WeightStatus(asked=100, in_effect=100, how="all pods"),
     )
     told = case.announce("ReleaseCompleted", f"release {release.metadata.name} completed: {message}")

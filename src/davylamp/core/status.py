@@ -25,7 +25,7 @@ def entered(release: Release, now: datetime, *, phase: Phase, reason: str, messa
         started_at=release.status.started_at or release.metadata.creation_timestamp or now,
         finished_at=now if phase.final else None,
         conditions=conditions(release, phase, reason, message, now),
-        history=(*release.status.history, Transition(now, reason, message))[-HISTORY:],
+        history=(*_before(release), Transition(now, reason, message))[-HISTORY:],
         **fields,
     )
     return Patch(
@@ -33,6 +33,14 @@ def entered(release: Release, now: datetime, *, phase: Phase, reason: str, messa
         {"metadata": {"resourceVersion": release.metadata.resource_version}, "status": _content(status)},
         subresource="status",
     )
+
+
+def _before(release: Release) -> tuple[Transition, ...]:
+    """The history so far. The start has no write of its own: it is the Release's creation."""
+    created = release.metadata.creation_timestamp
+    if release.status.history or created is None:
+        return release.status.history
+    return (Transition(created, "Started", f"{release.spec.canary.image}, against {release.spec.stable.image}"),)
 
 
 def _content(status: ReleaseStatus) -> dict[str, object]:

@@ -65,7 +65,7 @@ def _default(classes: Mapping[str, IngressClass]) -> Class:
         newest = max(defaults, key=lambda c: (c.metadata.creation_timestamp or _NEVER, c.metadata.name))
         return _by_controller(newest.metadata.name, newest.spec.controller)
     there = f"there are: {some(classes)}" if classes else "the cluster has none"
-    return Class(False, f"it has no class, and there is no default one: set spec.ingressClassName ({there})")
+    return Class(False, f"no class is set, and there is no default one: set spec.ingressClassName ({there})")
 
 
 def _by_controller(name: str, controller: str) -> Class:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from davylamp.api.objects import Ingress
 from davylamp.routers.classes import class_of
 from davylamp.routers.decision import PREFIX
-from davylamp.routers.merging import Location, Upstream, backends
+from davylamp.routers.merging import Location, Upstream, backends, together
 from davylamp.routers.namespace import NamespaceObjects, is_canary, ours, services_of
 from davylamp.routers.nginx import canary_name
 from davylamp.routers.wording import instead, some
@@ -124,23 +124,23 @@ def _neighbours(
     """Other Ingresses at the same places. Canaries are attached to a Service, not to a path, so a foreign canary of
     any Ingress that sends to it counts."""
     name, own = f'Ingress "{ingress.metadata.name}"', ingress.metadata.name
-    everywhere = [
-        (place, sender) for sender in usable_senders(service, objects) for place, _ in places_of(sender, service)
-    ]
-    for place, sender in everywhere:
-        for other in objects.ingresses_at(place):
-            if is_canary(other) and not ours(other):
-                at = f"{place} of Ingress {sender.metadata.name}" if sender.metadata.name != own else str(place)
-                found.errors.append(
-                    f'{name}: Ingress "{other.metadata.name}" is a canary at {at} already, '
-                    "and only the oldest one counts: delete it"
-                )
-    upstreams = dict(places)
-    for place in upstreams:
+    for sender in usable_senders(service, objects):
+        at_sender = f" of Ingress {sender.metadata.name}" if sender.metadata.name != own else ""
+        for place, _ in places_of(sender, service) if together(sender, ingress) else ():
+            found.errors += (
+                f'{name}: Ingress "{other.metadata.name}" is a canary at {place}{at_sender} already, '
+                "and only the oldest one counts: delete it"
+                for other in objects.ingresses_at(place)
+                if is_canary(other) and not ours(other) and together(other, ingress)
+            )
+    for place in dict(places):
         for other in objects.ingresses_at(place):
             elsewhere = dict(backends(other)).get(place)
-            if other.metadata.name != own and not is_canary(other) and elsewhere and elsewhere.service != service:
-                found.errors.append(
-                    f'{name}: Ingress "{other.metadata.name}" has {place} too and sends it to Service '
-                    f'"{elsewhere.service}"; only one of them answers: take it out of the other'
-                )
+            if elsewhere is None or elsewhere.service == service or other.metadata.name == own:
+                continue
+            if is_canary(other) or not together(other, ingress):
+                continue
+            found.errors.append(
+                f'{name}: Ingress "{other.metadata.name}" has {place} too and sends it to Service '
+                f'"{elsewhere.service}"; only one of them answers: take it out of the other'
+            )

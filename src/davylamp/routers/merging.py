@@ -73,6 +73,11 @@ def upstream_of(backend: Backend | None) -> Upstream | None:
     return Upstream(backend.service.name, str(port.number) if port.number else port.name)
 
 
+def together(one: Ingress, other: Ingress) -> bool:
+    """True unless their classes say that different controllers serve them. (Without a class it may be either.)"""
+    return not one.class_name or not other.class_name or one.class_name == other.class_name
+
+
 def merge(ingresses: Iterable[Ingress]) -> Merged:
     """What `ingresses` (of one namespace and one controller) mean together; the order they come in is of no matter."""
     known = [(ingress, parse(ingress.metadata.annotations)) for ingress in by_age(ingresses)]

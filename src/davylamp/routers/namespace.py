@@ -8,6 +8,7 @@ to the size of the namespace, only to the number of answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -19,6 +20,8 @@ from davylamp.routers.merging import Location, backends, upstream_of
 
 Labels = Mapping[str, str]
 Watched = ReleasePolicy | Deployment | Service | Ingress
+
+_MANY = 8
 
 
 class NamespaceObjects:
@@ -168,23 +171,34 @@ class NamespaceObjects:
 
     def touched_by(self, obj: Watched) -> set[str]:
         """Names of the Deployments whose resolution may change with `obj`. For a changed object ask before `put`
-        and after it. (A change of the IngressClasses touches everything.)"""
+        and after it. (A change of the IngressClasses touches everything. Names that a message only suggests are not
+        followed.)"""
         match obj:
             case ReleasePolicy():
                 return set(self._target_names(obj.spec.target)) | ({obj.spec.target.name or ""} - {""})
             case Deployment():
-                labels = pod_labels(obj)
-                selected = self._pods.with_all(obj.spec.selector.match_labels)
-                return {obj.metadata.name, *self.deployments_selecting(labels), *selected}
+                return {obj.metadata.name, *self._around_deployment(obj)}
             case Service():
-                return self._touched_by_service(obj.metadata.name)
+                own = obj.metadata.name.removesuffix("-canary")  # whose canary Service would have this name
+                return self._touched_by_service(obj.metadata.name) | self._touched_by_service(own)
             case Ingress():
-                around = {obj.metadata.name}
+                own = obj.metadata.name.removesuffix("-davylamp")
+                around = {obj.metadata.name, own, own.rpartition(".")[0]}
                 around |= {name for place, _ in backends(obj) for name in self._places.of(place)}
                 senders = [obj, *(self.ingresses[name] for name in around if name in self.ingresses)]
                 services = {service for ingress in senders for service in services_of(ingress)}
                 found = self._targets_naming(f"ingress/{obj.metadata.name}")
                 return found.union(*(self._touched_by_service(service) for service in services))
+
+    def _around_deployment(self, deployment: Deployment) -> Iterator[str]:
+        """Deployments that share a Service or pods with this one. (Where a Service has many Deployments it fits none
+        of them, and one more changes nothing.)"""
+        labels = pod_labels(deployment)
+        yield from self.deployments_selecting(labels)
+        yield from self._pods.with_all(deployment.spec.selector.match_labels)
+        for service in self._service_selectors.satisfied_by(labels):
+            selector = without_hash(self.services[service].spec.selector)
+            yield from islice(self.deployments_behind(selector), _MANY)
 
     def _touched_by_service(self, service: str) -> set[str]:
         found = self._targets_naming(f"service/{service}")

@@ -168,9 +168,10 @@ def _labels(context: RouteContext) -> dict[str, str]:
 
 
 def _managed(ingress: Ingress) -> bool:
-    """True for a canary Ingress of ours, of whatever release."""
-    labels = ingress.metadata.labels
-    return names.RELEASE_LABEL in labels and names.MANAGED_BY.items() <= labels.items()
+    """True for a canary Ingress of ours, of whatever release. (A copy of it that has another owner is not.)"""
+    labels, controller = ingress.metadata.labels, ingress.metadata.controller
+    labelled = names.RELEASE_LABEL in labels and names.MANAGED_BY.items() <= labels.items()
+    return labelled and (controller is None or controller.kind == "Release")
 
 
 def _belongs(ingress: Ingress, context: RouteContext) -> bool:
@@ -222,7 +223,7 @@ def _spec(spec: IngressSpec) -> dict[str, Any]:
     if spec.ingress_class_name:
         content["ingressClassName"] = spec.ingress_class_name
     if spec.tls:
-        content["tls"] = msgspec.to_builtins(spec.tls)
+        content["tls"] = [msgspec.to_builtins(tls) | {"hosts": list(tls.hosts)} for tls in spec.tls]
     if spec.default_backend is not None:
         content["defaultBackend"] = msgspec.to_builtins(spec.default_backend)
     return content

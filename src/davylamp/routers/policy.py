@@ -80,20 +80,15 @@ def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
 
 
 def _weight(path: str, step: Step, before: Step | None) -> Iterator[Problem]:
-    """Weights rise. One may stay where it was if both steps name their pods and not the same number: more pods for
-    the same share are a step of their own. (What else a step can do, hold and approve, fits into one step.)"""
+    """Weights rise strictly, as the CRD's own rule has it: what else a step can do fits into one step."""
     weight = step.weight
     if not 0 <= weight <= 100:
         yield Problem(path, f"{weight} is outside 0..100")
         return
     if before is not None and 0 <= before.weight <= 100:
-        named = step.replicas is not None and before.replicas is not None and step.replicas != before.replicas
-        if weight < before.weight:
-            yield Problem(path, f"{weight} comes after {before.weight}; weights must rise")
-        elif weight == before.weight and not named:
-            yield Problem(
-                path, f"{weight} comes after {before.weight}; weights must rise (hold and approve can be in one step)"
-            )
+        together = " (hold and approve can be in one step)" if weight == before.weight else ""
+        if weight <= before.weight:
+            yield Problem(path, f"{weight} comes after {before.weight}; weights must rise{together}")
     if weight == 0 and step.replicas is None:
         yield Problem(
             path,
@@ -114,9 +109,7 @@ def _replicas(path: str, step: Step) -> Iterator[Problem]:
     if pods < 0:
         yield Problem(path, f"{value} is below 0")
     elif pods == 0 and step.weight > 0:
-        yield Problem(
-            path, f"{value} pods can't take {step.weight} % of the traffic: give at least 1, or leave replicas out"
-        )
+        yield Problem(path, f"{value} is no canary pod at all for {step.weight} % of the traffic: give at least 1")
 
 
 # --- traffic ---

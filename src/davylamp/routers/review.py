@@ -19,14 +19,13 @@ from davylamp.core.replicas import problems_of_steps
 from davylamp.core.world import Route, Traffic
 from davylamp.routers import ingresses, workload
 from davylamp.routers.classes import class_of
-from davylamp.routers.merging import backends
+from davylamp.routers.merging import backends, together
 from davylamp.routers.namespace import NamespaceObjects, is_canary, ours
 from davylamp.routers.nginx import NginxRoute, canary_name
 from davylamp.routers.policy import no_extra_pods, pods_without_traffic, problems_of_policy
 from davylamp.routers.wording import labels, some
 
 DETECT = "spec.traffic.detect"
-TRAFFIC = "spec.traffic"
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -162,8 +161,8 @@ def _named_routes(
         problems += _as_problems(path, found)
         if not found.errors:
             fitting.append(name)
-    if named:
-        problems += _unsplit(service, named, objects, "spec.traffic.routes")
+    if fitting:
+        problems += _unsplit(service, named, objects)
     return tuple(fitting)
 
 
@@ -172,13 +171,13 @@ def _as_problems(path: str, found: ingresses.Findings) -> Iterator[Problem]:
     yield from (Problem(path, text, warning=True) for text in found.warnings)
 
 
-def _unsplit(service: str, split: set[str], objects: NamespaceObjects, path: str) -> Iterator[Problem]:
+def _unsplit(service: str, split: set[str], objects: NamespaceObjects) -> Iterator[Problem]:
     """Ingresses of other classes whose requests go to the same Service (those of the same class are split along)."""
     classes = {objects.ingresses[name].class_name for name in split if name in objects.ingresses}
     for other in objects.senders_to(service):
         if other.metadata.name not in split and not is_canary(other) and other.class_name not in classes:
             yield Problem(
-                path,
+                "spec.traffic.routes",
                 f'Ingress "{other.metadata.name}" sends to Service "{service}" too and is not split: '
                 "its requests stay on the stable pods until the last step",
                 warning=True,
@@ -248,14 +247,19 @@ def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Pro
 
 
 def _route(ingress: str, service: str, objects: NamespaceObjects) -> NginxRoute:
-    own = {ingress, canary_name(ingress, service)}
+    main = objects.ingresses.get(ingress)
+    around = _around(service, objects) if main is not None else {}
     return NginxRoute(
         namespace=objects.namespace,
         ingress_name=ingress,
         service=service,
-        ingress=objects.ingresses.get(ingress),
+        ingress=main,
         canary=objects.ingresses.get(canary_name(ingress, service)),
-        others=tuple(i for name, i in _around(service, objects).items() if name not in own),
+        others=tuple(
+            other
+            for name, other in around.items()
+            if name not in (ingress, canary_name(ingress, service)) and main is not None and together(other, main)
+        ),
     )
 
 

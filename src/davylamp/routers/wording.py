@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_COMPARED = 200
+_COMPARED = 50
 """Comparing spellings is slow, so in a large namespace only names that begin alike are compared."""
 
 

@@ -178,9 +178,7 @@ class Agent:
         back = 2 if request.query.get("previous") == "true" else 1
         if len(runs) < back:
             what = "previous terminated container" if back == 2 else "container"
-            raise web.HTTPBadRequest(
-                text=f'{what} "{container}" in pod "{name}" not found or waiting to start\n'
-            )
+            raise web.HTTPBadRequest(text=f'{what} "{container}" in pod "{name}" not found or waiting to start\n')
         try:
             options = logs.options_of(dict(request.query), datetime.now(UTC))
         except ValueError as error:

@@ -156,6 +156,19 @@ def tag(image: str) -> str:
     return image.partition("@")[0].rpartition("/")[2].partition(":")[2] or "latest"
 
 
+FAULTS = {
+    "crash": {"CRASH": "1"},
+    "unready": {"UNREADY": "1"},
+    "errors": {"ERROR_RATE": "0.2"},
+    "slow": {"LATENCY_MS": "500", "LATENCY_JITTER_MS": "100"},
+}
+"""What the end of a tag makes of hellok8s: `kubectl set image deployment/web web=hellok8s:v3-crash` goes wrong."""
+
+
+def faults(image: str) -> dict[str, str]:
+    return FAULTS.get(tag(image).rpartition("-")[2], {})
+
+
 def restart_delay(restarts: int, cap: float) -> float:
     """Seconds before restart number ``restarts`` + 1: 0, then 1, 2, 4, 8, ... up to ``cap``.
 
@@ -172,13 +185,11 @@ def probe_period(probe: Probe) -> float:
     return 1.0 if probe.period_seconds == 10 else float(probe.period_seconds)
 
 
-def probe_port(container: Container, port: int | str) -> int:
-    """A port's number; a name is looked up in the container's ports. Raises KeyError."""
-    if isinstance(port, int):
-        return port
-    if port.isdigit():
+def probe_port(container: Container, port: int | str) -> int | None:
+    """A port's number; a name is looked up in the container's ports. None if there is no such name."""
+    if isinstance(port, int) or port.isdigit():
         return int(port)
-    return {p.name: p.container_port for p in container.ports}[port]
+    return {p.name: p.container_port for p in container.ports}.get(port)
 
 
 def environment(pod: Pod, container: Container, address: str) -> dict[str, str]:
@@ -196,6 +207,7 @@ def environment(pod: Pod, container: Container, address: str) -> dict[str, str]:
         "POD_NAMESPACE": pod.metadata.namespace,
         "POD_IP": address,
         "VERSION": tag(container.image),
+        **faults(container.image),
     }
     for variable in container.env:
         reference = variable.value_from and variable.value_from.field_ref
@@ -260,9 +272,7 @@ def status(
     }
 
 
-def _condition(
-    before: dict[str, Condition], now: str, kind: str, holds: bool, why: tuple[str, str]
-) -> dict[str, Any]:
+def _condition(before: dict[str, Condition], now: str, kind: str, holds: bool, why: tuple[str, str]) -> dict[str, Any]:
     value = "True" if holds else "False"
     old = before.get(kind)
     since = old.last_transition_time if old and old.status == value and old.last_transition_time else now

@@ -13,6 +13,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 import msgspec
@@ -23,9 +24,7 @@ from davylab.kubelet import model
 from davylab.kubelet.logs import ContainerLog
 from davylab.kubelet.model import Container, ContainerView, Pod, Running, Terminated, Waiting, rfc3339
 
-RUN_THAT_FORGIVES = (
-    30.0  # seconds: a container that ran so long starts with no back-off again (really: 10 min)
-)
+RUN_THAT_FORGIVES = 30.0  # seconds: a container that ran so long starts with no back-off again (really: 10 min)
 PULL_BACK_OFF_AFTER = 0.5  # seconds for which ErrImagePull is shown before ImagePullBackOff
 RETRY = 0.2  # seconds before a status that could not be written is tried again
 
@@ -81,7 +80,9 @@ class Runner:
                 if model.behaviour(container.image) == "pause":
                     self._show(container, Running(started_at=_now()), ready=True)
                 else:
-                    self.containers.append(asyncio.create_task(self._supervise(container)))
+                    task = asyncio.create_task(self._supervise(container))
+                    task.add_done_callback(self._supervised)
+                    self.containers.append(task)
         try:
             while not self.gone:
                 self.changed.clear()
@@ -93,6 +94,10 @@ class Runner:
         finally:
             await self._abandon()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _supervised(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            print(f"{self.pod}: {error!r}", flush=True)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -106,9 +111,7 @@ class Runner:
             self.views[container.name] = msgspec.structs.replace(view, ready=False)
         if working:
             await asyncio.gather(self._report(), *working, return_exceptions=True)
-        await self._request_until_done(
-            "DELETE", {"gracePeriodSeconds": 0, "preconditions": {"uid": self._uid}}
-        )
+        await self._request_until_done("DELETE", {"gracePeriodSeconds": 0, "preconditions": {"uid": self._uid}})
         self.gone = True
 
     async def _abandon(self) -> None:
@@ -170,15 +173,9 @@ class Runner:
         *,
         ready: bool = False,
         last: Terminated | None = None,
-        restarts: int | None = None,
     ) -> None:
         old = self.views[container.name]
-        self.views[container.name] = ContainerView(
-            state=state,
-            last=last or old.last,
-            ready=ready,
-            restarts=old.restarts if restarts is None else restarts,
-        )
+        self.views[container.name] = ContainerView(state, last or old.last, ready, old.restarts)
         self.changed.set()
 
     # -- one container -----------------------------------------------------------------------------
@@ -226,11 +223,15 @@ class Runner:
         """Starts the process and waits for its end; cancelled, ends the process within the grace period."""
         log = ContainerLog(self.folder / container.name / f"{self.views[container.name].restarts}.log")
         self._keep(container.name, log)
-        child = self.children[container.name] = await self._start(container, log)
+        child, output = self._start(container)
+        self.children[container.name] = child
         started = _now()
-        self._show(container, Running(started_at=started), ready=container.readiness_probe is None)
-        probing = asyncio.create_task(self._probe(container)) if container.readiness_probe else None
+        probing = None
         try:
+            await asyncio.get_running_loop().connect_read_pipe(lambda: log, output)
+            self._show(container, Running(started_at=started), ready=container.readiness_probe is None)
+            if container.readiness_probe:
+                probing = asyncio.create_task(self._probe(container, container.readiness_probe))
             code = await process.exited(child)
         except asyncio.CancelledError:
             if probing:
@@ -252,7 +253,8 @@ class Runner:
             finished_at=_now(),
         )
 
-    async def _start(self, container: Container, log: ContainerLog) -> subprocess.Popen[bytes]:
+    def _start(self, container: Container) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        """The process, and the reading end of its stdout and stderr."""
         reading, writing = os.pipe()
         try:
             env = model.environment(self.pod, container, self.address)
@@ -266,8 +268,7 @@ class Runner:
             )
         finally:
             os.close(writing)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: log, os.fdopen(reading, "rb"))
-        return child
+        return child, os.fdopen(reading, "rb")
 
     def _keep(self, name: str, log: ContainerLog) -> None:
         """The log of this run and the one before (`kubectl logs --previous`); older ones go."""
@@ -277,13 +278,15 @@ class Runner:
             old.path.unlink(missing_ok=True)
         del logs[:-2]
 
-    async def _probe(self, container: Container) -> None:
+    async def _probe(self, container: Container, probe: model.Probe) -> None:
         """Sets the container's readiness. Until the first success it looks more often than asked."""
-        probe = container.readiness_probe
-        if probe is None or probe.http_get is None:
+        if probe.http_get is None:
             self._show_ready(container, True)
             return
         port = model.probe_port(container, probe.http_get.port)
+        if port is None:
+            print(f"{self.pod}: no port {probe.http_get.port!r} in container {container.name}: never ready", flush=True)
+            return
         period = model.probe_period(probe)
         await asyncio.sleep(probe.initial_delay_seconds)
         successes = failures = 0

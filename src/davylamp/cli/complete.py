@@ -1,0 +1,92 @@
+"""Shell completion: what could be meant, asked of the cluster in at most a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+PATIENCE = 2.0
+"""Seconds that a person pressing Tab may be kept waiting."""
+
+Params = Mapping[str, Any]
+
+
+def names(params: Params, incomplete: str) -> list[str]:
+    """Workloads that policies release in the namespace."""
+    return _starting(_ask(_names(params)), incomplete)
+
+
+def namespaces(params: Params, incomplete: str) -> list[str]:
+    return _starting(_ask(_namespaces(params)), incomplete)
+
+
+def contexts(params: Params, incomplete: str) -> list[str]:
+    from davylamp.kube.config import contexts as known
+
+    try:
+        return _starting(known(params.get("kubeconfig")), incomplete)
+    except Exception:
+        return []
+
+
+def _starting(found: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def _ask(question: Coroutine[Any, Any, set[str]]) -> set[str]:
+    """The answer, or nothing: a completion never fails, and never says anything but candidates."""
+
+    async def bounded() -> set[str]:
+        async with asyncio.timeout(PATIENCE):
+            return await question
+
+    try:
+        return asyncio.run(bounded())
+    except Exception:
+        return set()
+
+
+async def _names(params: Params) -> set[str]:
+    from davylamp.kube.client import connect
+    from davylamp.routers.namespace import NamespaceObjects
+
+    async with connect(params.get("kubeconfig"), params.get("context")) as api:
+        namespace = params.get("namespace") or api.namespace
+        kinds = ("ReleasePolicy", "Deployment")
+        found = await asyncio.gather(*(api.list(kind, namespace) for kind in kinds))
+    policies, deployments = found
+    objects = NamespaceObjects.of(namespace, [*policies, *deployments])
+    released = {d.metadata.name for policy in policies for d in objects.targets_of(policy)}
+    return released | {policy.spec.target.name for policy in policies if policy.spec.target.name}
+
+
+async def _namespaces(params: Params) -> set[str]:
+    from davylamp.kube.client import connect
+
+    async with connect(params.get("kubeconfig"), params.get("context")) as api:
+        return {found.metadata.name for found in await api.list("Namespace")}
+
+
+def kubectl() -> int:
+    """The executable `kubectl_complete-davy`, by which kubectl completes `kubectl davy …`.
+
+    kubectl calls it with the words after `davy`, the incomplete one last, and expects candidates, one a line, then a
+    colon and a directive (4: no file names), as cobra has them:
+    https://kubernetes.io/docs/reference/kubectl/generated/kubectl_plugin/
+    """
+    from davylamp.cli.main import main
+
+    words = ["davy", *sys.argv[1:]]
+    os.environ |= {
+        "_DAVY_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(max(len(words) - 1, 1)),
+    }
+    with contextlib.suppress(SystemExit):
+        main([])
+    sys.stdout.write(":4\n")
+    return 0

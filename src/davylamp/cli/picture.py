@@ -1,0 +1,201 @@
+"""The cluster as the command line sees it: the controller's own stores and gathering, so that both see the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from davylamp.api.objects import HASH_LABEL, Deployment, LabelSelector, Pod
+from davylamp.api.types import Release, ReleasePolicy
+from davylamp.cli.naming import deployments
+from davylamp.controller.gather import Sources, gather
+from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
+from davylamp.controller.since import Since
+from davylamp.core import names
+from davylamp.core.actions import Ref
+from davylamp.core.world import World
+from davylamp.kube.clock import Clock, SystemClock
+from davylamp.kube.errors import ApiError
+from davylamp.kube.protocol import Api
+from davylamp.kube.reflector import Reflector
+from davylamp.kube.store import Store
+from davylamp.routers.review import resolve
+from davylamp.view.model import WorkloadView, view
+
+if TYPE_CHECKING:
+    from davylamp.controller.canaries import CanaryPods
+
+FIRST = ("ReleasePolicy", "Release", "Deployment", "ReplicaSet")
+"""What is always read. The rest is only read where traffic comes into it."""
+TRAFFIC = ("Service", "Ingress", "EndpointSlice")
+
+
+class Picture:
+    """What is known of some namespaces, and views made of it. Filled by `read` once, or kept up by `follow`."""
+
+    def __init__(self, api: Api, namespace: str, clock: Clock | None = None) -> None:
+        self.api = api
+        self.namespace = namespace
+        """"" for all."""
+        self.clock = clock or SystemClock()
+        self.changed = asyncio.Event()
+        self.known = Known(lambda _: None)
+        self.since = Since(self.clock)
+        self.pods: dict[tuple[str, str], Store[Pod]] = {}
+        """Of a Deployment's namespace and name: all pods that its selector selects."""
+        for store in self.known.stores.values():
+            store.listeners += [self.since.changed, self._told]
+
+    def _told(self, kind: str, old: Any, new: Any) -> None:
+        self.changed.set()
+
+    # --- filling it ---
+
+    async def read(self, always: Collection[str] = ()) -> None:
+        """What there is once; `always` are kinds that are needed in any case. Raises ApiError."""
+        await asyncio.gather(*(self._list(kind) for kind in FIRST))
+        under_way = any(release.active and release.spec.service for release in self.known.releases)
+        split = under_way or any(policy.spec.traffic for policy in self.known.policies)
+        kinds = {*always, *(TRAFFIC[:2] if split else ()), *(TRAFFIC[2:] if under_way else ())}
+        if kinds:
+            await asyncio.gather(*(self._list(kind) for kind in sorted(kinds)), self._classes())
+
+    async def _list(self, kind: str, namespace: str | None = None) -> None:
+        store = self.known.stores[kind]
+        for obj in await self.api.list(kind, self.namespace if namespace is None else namespace):
+            store.saw(obj)
+
+    async def _classes(self) -> None:
+        """IngressClasses belong to the cluster, and many people may not read those."""
+        try:
+            await self._list("IngressClass", "")
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+            self.known.without_ingress_classes()
+
+    async def read_pods(self, namespace: str, name: str) -> None:
+        """The pods of one Deployment, stable and canary's."""
+        deployment = self.known.deployments.get(namespace, name)
+        if deployment is not None:
+            store = self.pods[namespace, name] = Store("Pod")
+            for pod in await self.api.list("Pod", namespace, _labels(deployment.spec.selector)):
+                store.saw(pod)
+
+    async def follow(self, namespace: str, name: str, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """After `read`: keep the picture of one workload up to date. Returns the watches, when they have begun."""
+        await self.read_pods(namespace, name)
+        self.known.go_live()
+        reflectors = [self._reflector(self.known.stores[kind], namespace) for kind in IN_NAMESPACES]
+        reflectors += [self._reflector(self.known.stores[kind], "", optional=True) for kind in CLUSTER_WIDE]
+        deployment = self.known.deployments.get(namespace, name)
+        if deployment is not None:
+            pods = self.pods[namespace, name]
+            pods.listeners.append(self._told)
+            reflectors.append(self._reflector(pods, namespace, labels=_labels(deployment.spec.selector)))
+        tasks = [group.create_task(reflector.run()) for reflector in reflectors]
+        for reflector in reflectors:
+            await reflector.synced.wait()
+        return tasks
+
+    def _reflector(self, store: Store[Any], namespace: str, *, labels: str = "", optional: bool = False) -> Reflector:
+        return Reflector(self.api, store, self.clock, namespace=namespace, labels=labels, optional=optional)
+
+    # --- looking at it ---
+
+    def world(self, namespace: str, name: str) -> World:
+        """The world of one Deployment, as the controller would gather it."""
+        key = Ref("Deployment", namespace, name)
+        found = self.pods.get((namespace, name))
+        sources = Sources(self.known, self.since, cast("CanaryPods", _Pods(None if found is None else tuple(found))))
+        deployment = self.known.deployments.get(namespace, name)
+        if deployment is not None and deployment.metadata.annotations.get(names.PAUSED_BY) == "davylamp":
+            sources.gate = "fallback"
+        return self._with_problems(gather(sources, key), deployment)
+
+    def _with_problems(self, world: World, deployment: Deployment | None) -> World:
+        """The policy's problems also where the controller has no use for them: while a release is under way, and
+        where the Deployment isn't there."""
+        policy = world.policy or self._policy_naming(world)
+        if policy is None or world.problems:
+            return world
+        resolution = resolve(policy, deployment, self.known.namespace(world.namespace))
+        return msgspec.structs.replace(world, policy=policy, problems=resolution.problems)
+
+    def _policy_naming(self, world: World) -> ReleasePolicy | None:
+        if world.deployment is not None:
+            return None
+        here = (policy for policy in self.known.policies if policy.metadata.namespace == world.namespace)
+        return next((policy for policy in here if policy.spec.target.name == world.name), None)
+
+    def view(self, namespace: str, name: str) -> WorkloadView:
+        """What a person sees of one workload now."""
+        world = self.world(namespace, name)
+        found = self.pods.get((namespace, name))
+        return view(world, self.now, stable_pods=None if found is None else _stable_pods(world, tuple(found)))
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def workloads(self) -> list[tuple[str, str]]:
+        """Namespaces and names of what Davylamp has to do with: Deployments with a policy, a release or our pause."""
+        found = set()
+        for namespace in {obj.metadata.namespace for obj in (*self.known.policies, *self.known.releases)}:
+            objects = self.known.namespace(namespace)
+            for name in deployments(self.known, namespace):
+                deployment = objects.deployments.get(name)
+                if deployment is None or self.known.concerns(namespace, name):
+                    found.add((namespace, name))
+        for deployment in self.known.deployments:
+            if names.PAUSED_BY in deployment.metadata.annotations:
+                found.add((deployment.metadata.namespace, deployment.metadata.name))
+        return sorted(found)
+
+    def idle_policies(self) -> Iterator[ReleasePolicy]:
+        """Policies of a fleet that has no Deployment (yet)."""
+        for policy in sorted(self.known.policies, key=lambda p: (p.metadata.namespace, p.metadata.name)):
+            if not policy.spec.target.name and not self.known.namespace(policy.metadata.namespace).targets_of(policy):
+                yield policy
+
+    def release(self, namespace: str, name: str) -> Release | None:
+        return self.known.releases.get(namespace, name)
+
+
+class _Pods:
+    """Stands for the controller's `CanaryPods`, of which a gathering only asks this one question."""
+
+    def __init__(self, pods: tuple[Pod, ...] | None) -> None:
+        self._pods = pods
+
+    def of(self, canary: tuple[str, str]) -> tuple[Pod, ...] | None:
+        if self._pods is None:
+            return None
+        return tuple(pod for pod in self._pods if pod.metadata.labels.get(HASH_LABEL) == canary[1])
+
+
+def _stable_pods(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+    """Those of the stable version while there are two, or else all of the Deployment's."""
+    release = world.release
+    if release is None or not release.active:
+        return pods
+    return tuple(pod for pod in pods if pod.metadata.labels.get(HASH_LABEL) == release.spec.stable.hash)
+
+
+def _labels(selector: LabelSelector) -> str:
+    """A label selector as the API server's list parameter has it."""
+    parts = [f"{key}={value}" for key, value in selector.match_labels.items()]
+    for rule in selector.match_expressions:
+        values = f"({','.join(rule.values)})"
+        parts.append(
+            {
+                "In": f"{rule.key} in {values}",
+                "NotIn": f"{rule.key} notin {values}",
+                "DoesNotExist": f"!{rule.key}",
+            }.get(rule.operator, rule.key)
+        )
+    return ",".join(parts)

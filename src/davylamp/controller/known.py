@@ -1,0 +1,266 @@
+"""What the controller knows of the cluster: the stores, and what is looked up in them.
+
+Everything here comes from watches and from the answers to our own writes, and all of it could be lost at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from davylamp.api.objects import Deployment, EndpointSlice, Ingress, IngressClass, ReplicaSet, Service
+from davylamp.api.types import Release, ReleasePolicy
+from davylamp.core import names
+from davylamp.core.actions import Ref
+from davylamp.kube.gate import MARK
+from davylamp.kube.store import Store, same
+from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.review import Resolution, resolve
+
+IN_NAMESPACES = ("Deployment", "Service", "Ingress", "ReplicaSet", "EndpointSlice", "Release", "ReleasePolicy")
+"""What is watched, in this order of starting (the large ones first)."""
+CLUSTER_WIDE = ("IngressClass",)
+
+
+class Known:
+    """The stores by kind, an index of each namespace, and what a policy means for a Deployment, until that changes.
+
+    `on_key` is called with each key that a change asks to look at: a Ref of a Deployment or of a ReleasePolicy.
+    """
+
+    def __init__(self, on_key: Callable[[Ref], None]) -> None:
+        self.releases: Store[Release] = Store(
+            "Release", {"deployment": _deployment_of, "services": _services_of, "policy": _policy_of}
+        )
+        self.policies: Store[ReleasePolicy] = Store("ReleasePolicy")
+        self.deployments: Store[Deployment] = Store("Deployment")
+        self.replica_sets: Store[ReplicaSet] = Store("ReplicaSet", {"owner": _owner_of})
+        self.services: Store[Service] = Store("Service")
+        self.endpoint_slices: Store[EndpointSlice] = Store("EndpointSlice", {"service": _service_of})
+        self.ingresses: Store[Ingress] = Store("Ingress")
+        self.ingress_classes: Store[IngressClass] = Store("IngressClass")
+        self.stores: dict[str, Store[Any]] = {
+            store.kind: store
+            for store in (
+                self.releases,
+                self.policies,
+                self.deployments,
+                self.replica_sets,
+                self.services,
+                self.endpoint_slices,
+                self.ingresses,
+                self.ingress_classes,
+            )
+        }
+        for store in self.stores.values():
+            store.listeners.append(self._changed)
+        self._on_key = on_key
+        self._namespaces: dict[str, NamespaceObjects] = {}
+        self._classes: dict[str, IngressClass] | None = {}
+        self._resolutions: dict[tuple[str, str], tuple[tuple[str, int], Resolution]] = {}
+        self._live = False
+
+    def namespace(self, name: str) -> NamespaceObjects:
+        """What policies look up in one namespace."""
+        found = self._namespaces.get(name)
+        if found is None:
+            found = self._namespaces[name] = NamespaceObjects(name, self._classes)
+        return found
+
+    def without_ingress_classes(self) -> None:
+        """IngressClasses may not be read, so nothing is concluded from there being none."""
+        self._classes = None
+        for objects in self._namespaces.values():
+            objects.ingress_classes = None
+
+    # --- questions ---
+
+    def releases_of(self, namespace: str, deployment: str) -> list[Release]:
+        """Oldest first."""
+        return sorted(self.releases.by("deployment", (namespace, deployment)), key=_age)
+
+    def policy_of(self, deployment: Deployment) -> ReleasePolicy | None:
+        """The policy that releases this Deployment; of several (a problem that is reported) the oldest."""
+        found = self.namespace(deployment.metadata.namespace).policies_of(deployment)
+        return min(found, key=lambda p: (str(p.metadata.creation_timestamp), p.metadata.name), default=None)
+
+    def resolution(self, policy: ReleasePolicy, deployment: Deployment) -> Resolution:
+        """What the policy means for the Deployment, and what is wrong with it."""
+        key = (deployment.metadata.namespace, deployment.metadata.name)
+        of = (policy.metadata.uid, policy.metadata.generation)
+        known = self._resolutions.get(key)
+        if known is not None and known[0] == of:
+            return known[1]
+        found = resolve(policy, deployment, self.namespace(key[0]))
+        self._resolutions[key] = (of, found)
+        return found
+
+    def concerns(self, namespace: str, deployment: str) -> bool:
+        """Whether there is anything to do for this Deployment, now or ever: a policy, a release, or
+        a mark of ours."""
+        if self.releases.by("deployment", (namespace, deployment)):
+            return True
+        found = self.deployments.get(namespace, deployment)
+        if found is None:
+            return False
+        if names.PAUSED_BY in found.metadata.annotations or MARK in found.metadata.labels:
+            return True
+        return namespace in self._namespaces and bool(self._namespaces[namespace].policies_of(found))
+
+    def go_live(self) -> None:
+        """Everything is known; from now on changes ask for their keys."""
+        self._live = True
+
+    def all_keys(self) -> Iterator[Ref]:
+        """Everything that there is to look at, for one who begins."""
+        for policy in self.policies:
+            yield Ref("ReleasePolicy", policy.metadata.namespace, policy.metadata.name)
+        known = {(d.metadata.namespace, d.metadata.name) for d in self.deployments}
+        known |= {(r.metadata.namespace, r.spec.deployment) for r in self.releases}
+        for namespace, name in known:
+            if self.concerns(namespace, name):
+                yield Ref("Deployment", namespace, name)
+
+    # --- changes ---
+
+    def _changed(self, kind: str, old: Any, new: Any) -> None:
+        if not self._live or (old is not None and new is not None and same(old, new)):
+            self._only_known(old, new)
+            return
+        match new if new is not None else old:
+            case Release() as release:
+                self._look_at(release.metadata.namespace, [release.spec.deployment])
+                if old is None or new is None or _outcome(old) != _outcome(new):
+                    self._on_key(Ref("ReleasePolicy", release.metadata.namespace, release.spec.policy))
+            case ReplicaSet() as replica_set:
+                owners = {owner for obj in (old, new) if obj is not None and (owner := obj.metadata.controller)}
+                self._owned(replica_set.metadata.namespace, owners)
+            case EndpointSlice() as endpoint_slice:
+                self._served_by(endpoint_slice.metadata.namespace, endpoint_slice.service)
+            case IngressClass() as ingress_class:
+                self._class_changed(ingress_class.metadata.name, new)
+            case obj:
+                self._watched(obj.metadata.namespace, old, new)
+
+    def _only_known(self, old: Any, new: Any) -> None:
+        """Nothing to look at: everything is read for the first time, or only fields changed that nobody reads. (The
+        resource version did, which a write may have to name.)"""
+        obj = new if new is not None else old
+        if isinstance(obj, IngressClass):
+            self._class_changed(obj.metadata.name, new)
+        elif isinstance(obj, ReleasePolicy | Deployment | Service | Ingress):
+            objects = self.namespace(obj.metadata.namespace)
+            objects.put(obj) if new is not None else objects.remove(obj)
+
+    def _watched(self, namespace: str, old: Any, new: Any) -> None:
+        """A policy, Deployment, Service or Ingress: what policies mean may change."""
+        objects = self.namespace(namespace)
+        obj = new if new is not None else old
+        if old is not None and new is not None and _means_the_same(old, new):
+            objects.put(new)
+            touched: set[str] = set()
+        else:
+            touched = objects.touched_by(old) if old is not None else set()
+            objects.put(new) if new is not None else objects.remove(old)
+            touched |= objects.touched_by(new) if new is not None else set()
+            self._meaning_changed(namespace, touched, old, new)
+        match obj:
+            case Deployment():
+                touched.add(obj.metadata.name)
+            case Service():
+                self._served_by(namespace, obj.metadata.name)
+            case ReleasePolicy():
+                self._on_key(Ref("ReleasePolicy", namespace, obj.metadata.name))
+            case Ingress():
+                owners = {owner for o in (old, new) if o is not None and (owner := o.metadata.controller)}
+                self._owned(namespace, owners)
+        self._look_at(namespace, touched)
+
+    def _meaning_changed(self, namespace: str, touched: Iterable[str], *changed: Any) -> None:
+        objects = self.namespace(namespace)
+        for name in touched:
+            self._resolutions.pop((namespace, name), None)
+        if any(names.RELEASE_LABEL in obj.metadata.labels for obj in changed if obj is not None):
+            return  # Ours come and go with each release, and no policy becomes right or wrong by it.
+        told: set[str] = set()
+        for name in touched:
+            deployment = objects.deployments.get(name)
+            if deployment is not None:
+                told |= {policy.metadata.name for policy in objects.policies_of(deployment)}
+        for obj in changed:
+            if isinstance(obj, Deployment):  # gone, or with other labels than before
+                told |= {policy.metadata.name for policy in objects.policies_of(obj)}
+        for name in told:
+            self._on_key(Ref("ReleasePolicy", namespace, name))
+
+    def _class_changed(self, name: str, new: IngressClass | None) -> None:
+        if self._classes is None:
+            return
+        if new is None:
+            self._classes.pop(name, None)
+        else:
+            self._classes[name] = new
+        self._resolutions.clear()
+        for key in self.all_keys() if self._live else ():
+            self._on_key(key)
+
+    def _owned(self, namespace: str, owners: Iterable[Any]) -> None:
+        for owner in owners:
+            if owner.kind == "Deployment":
+                self._look_at(namespace, [owner.name])
+            elif owner.kind == "Release" and (release := self.releases.get(namespace, owner.name)) is not None:
+                self._look_at(namespace, [release.spec.deployment])
+
+    def _served_by(self, namespace: str, service: str) -> None:
+        """Only releases under way care for a Service's endpoints, and for its selector as it is just now."""
+        self._look_at(namespace, [r.spec.deployment for r in self.releases.by("services", (namespace, service))])
+
+    def _look_at(self, namespace: str, deployments: Iterable[str]) -> None:
+        for name in deployments:
+            if self.concerns(namespace, name):
+                self._on_key(Ref("Deployment", namespace, name))
+
+
+def _deployment_of(release: Release) -> list[tuple[str, str]]:
+    return [(release.metadata.namespace, release.spec.deployment)]
+
+
+def _policy_of(release: Release) -> list[tuple[str, str]]:
+    """The policy that has to stay while this release is under way."""
+    return [(release.metadata.namespace, release.spec.policy)] if release.active else []
+
+
+def _services_of(release: Release) -> list[tuple[str, str]]:
+    """The Services that a release under way looks at."""
+    service, namespace = release.spec.service, release.metadata.namespace
+    if not service or not release.active:
+        return []
+    return [(namespace, service), (namespace, names.canary_service(service))]
+
+
+def _owner_of(replica_set: ReplicaSet) -> list[str]:
+    owner = replica_set.metadata.controller
+    return [owner.uid] if owner is not None else []
+
+
+def _service_of(endpoint_slice: EndpointSlice) -> list[tuple[str, str]]:
+    return [(endpoint_slice.metadata.namespace, endpoint_slice.service)]
+
+
+def _age(release: Release) -> tuple[str, int, str]:
+    """Creation times are whole seconds: among those of one second the order of attempts and names decides."""
+    meta = release.metadata
+    return (meta.creation_timestamp.isoformat() if meta.creation_timestamp else "~", release.spec.attempt, meta.name)
+
+
+def _outcome(release: Release) -> object:
+    return (release.active, release.metadata.deletion_timestamp)
+
+
+def _means_the_same(old: Any, new: Any) -> bool:
+    """Whether what a policy means can't have changed: only status, annotations that nobody routes by, and the like."""
+    if old.metadata.labels != new.metadata.labels or old.spec != new.spec:
+        return False
+    if (old.metadata.deletion_timestamp is None) != (new.metadata.deletion_timestamp is None):
+        return False
+    return not isinstance(new, Ingress) or old.metadata.annotations == new.metadata.annotations

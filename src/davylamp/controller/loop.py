@@ -1,0 +1,346 @@
+"""The controller: watch -> queue -> gather -> plan -> apply.
+
+It keeps nothing that it could not lose. A key in the queue says only "look again"; each look gathers what is known,
+asks the pure plan what to do, does it, and looks again until there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from davylamp.controller.canaries import Canary, CanaryPods
+from davylamp.controller.gather import Sources, canary_of, gather
+from davylamp.controller.history import DEFAULT_LIMIT, prune
+from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
+from davylamp.controller.metrics import Metrics
+from davylamp.controller.policies import held_by_nobody, mark, plan_policy
+from davylamp.controller.queue import Queue
+from davylamp.controller.since import Since
+from davylamp.core import names
+from davylamp.core.actions import Action, Announce, Ref
+from davylamp.core.plan import LogWanted, Plan, plan
+from davylamp.core.world import Gate, World
+from davylamp.kube.apply import Foreign, Writer
+from davylamp.kube.clock import Clock, sleep
+from davylamp.kube.errors import ApiError
+from davylamp.kube.gate import API, RESOURCE
+from davylamp.kube.protocol import Api
+from davylamp.kube.reflector import Reflector
+
+PASSES = 20
+"""Plans in a row for one key before others get their turn."""
+LOG_SECONDS = 2.0
+"""How long the end of a container's log is waited for."""
+LOG_LINES = 20
+GATE_AGAIN = 10.0
+"""Seconds after a watch failed until it is asked again how templates are gated: the server may be another version."""
+_GATED: dict[Gate, str] = {
+    "admission": "templates are gated by admission",
+    "fallback": "none, so targeted Deployments are kept paused instead",
+}
+LAST_WORDS = 0.5
+"""Seconds that Events still waiting get when the controller stops."""
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One controller on one API server.
+
+    `watch` keeps what is known up to date; `work` acts on it, and runs only in the process that leads.
+    `namespaces` restricts both; empty means all. `gate` says how templates are gated; `auto` asks the API server.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        namespaces: Sequence[str] = (),
+        gate: Gate | Literal["auto"] = "auto",
+        workers: int = 12,
+        instance: str = "davylamp",
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._metrics = metrics
+        self._workers = workers
+        self._find_gate = gate == "auto"
+        self._queue: Queue[Ref] = Queue(clock)
+        self._known = Known(self._ask)
+        self._since = Since(clock)
+        self._pods = CanaryPods(api, clock, self._pods_changed, self._restarted)
+        self._sources = Sources(self._known, self._since, self._pods)
+        if gate != "auto":
+            self._sources.gate = gate
+        self._canary_of: dict[Ref, Canary] = {}
+        self._key_of: dict[Canary, Ref] = {}
+        self._complaints: dict[Ref, str] = {}
+        self._working = False
+        self._checking: asyncio.Task[None] | None = None
+        self._writer = Writer(
+            api,
+            self._known.stores,
+            clock,
+            instance=instance,
+            on_write=lambda kind: metrics.writes.labels(kind).inc(),
+            on_untold=metrics.untold.inc,
+        )
+        self._reflectors = [
+            Reflector(
+                api,
+                self._known.stores[kind],
+                clock,
+                namespace=namespace,
+                optional=kind in CLUSTER_WIDE,
+                on_restart=self._restarted,
+            )
+            for kind, namespace in _watches(namespaces)
+        ]
+        self.synced = asyncio.Event()
+        self._known.releases.listeners.append(metrics.on_release)
+        for kind in ("Service", "Ingress"):
+            self._known.stores[kind].listeners.append(self._since.changed)
+
+    @property
+    def queue(self) -> Queue[Ref]:
+        return self._queue
+
+    @property
+    def unsynced(self) -> list[str]:
+        """The kinds that aren't known yet."""
+        return [reflector.store.kind for reflector in self._reflectors if not reflector.synced.is_set()]
+
+    @property
+    def gate(self) -> Gate:
+        """How templates are gated: `admission`, or `fallback` where the API server has no such policies."""
+        return self._sources.gate
+
+    # --- watching ---
+
+    async def watch(self) -> None:
+        """Keep everything known, until cancelled. `synced` is set when it is for the first time."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run())
+            await self._check_gate()
+            for reflector in self._reflectors:
+                await reflector.synced.wait()
+            self._all_known()
+
+    def _all_known(self) -> None:
+        if any(r.store is self._known.ingress_classes and r.forbidden for r in self._reflectors):
+            self._known.without_ingress_classes()
+        self._known.go_live()
+        counts = ", ".join(f"{len(store)} {store.kind}" for store in self._known.stores.values())
+        log.info("in sync: %s", counts)
+        self.synced.set()
+
+    async def _check_gate(self) -> None:
+        """How templates are gated, asked of the API server until it answers."""
+        while self._find_gate:
+            try:
+                self._set_gate("admission" if await self._api.exists_api(API, RESOURCE) else "fallback")
+                return
+            except ApiError as error:
+                log.warning("how templates can be gated is not known yet: %s", error)
+                await sleep(self._clock, GATE_AGAIN)
+
+    def _set_gate(self, gate: Gate) -> None:
+        if gate == self._sources.gate:
+            return
+        self._sources.gate = gate
+        log.warning("%s in this API server: %s", RESOURCE, _GATED[gate])
+        for key in self._known.all_keys() if self.synced.is_set() else ():
+            self._ask(key)
+
+    def _restarted(self, kind: str, why: str) -> None:
+        self._metrics.restarts.labels(kind, why).inc()
+        if why == "failed" and self.synced.is_set() and (self._checking is None or self._checking.done()):
+            self._checking = asyncio.create_task(self._check_gate_later())
+
+    async def _check_gate_later(self) -> None:
+        await sleep(self._clock, GATE_AGAIN)
+        await self._check_gate()
+
+    def _ask(self, key: Ref) -> None:
+        if self._working:
+            self._queue.add(key)
+
+    def _pods_changed(self, canary: Canary) -> None:
+        if canary in self._key_of:
+            self._ask(self._key_of[canary])
+
+    # --- working ---
+
+    async def work(self) -> None:
+        """Act on what is known, until cancelled."""
+        await self.synced.wait()
+        self._working = True
+        self._metrics.leading.set(1)
+        for key in self._known.all_keys():
+            self._queue.add(key)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._writer.tell())
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+        finally:
+            self._working = False
+            self._metrics.leading.set(0)
+            self._queue.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._writer.drain()
+            await self._pods.close()
+            self._canary_of.clear()
+            self._key_of.clear()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self._metrics.queue_depth.set(len(self._queue))
+            try:
+                await self._look(key)
+            finally:
+                self._queue.done(key)
+
+    async def _look(self, key: Ref) -> None:
+        began = self._clock.time()
+        try:
+            if key.kind == "ReleasePolicy":
+                await self._look_at_policy(key)
+            else:
+                await self._look_at_deployment(key)
+        except ApiError as error:
+            self._queue.fail(key)
+            # A conflict is the rule where others write too: the newer state is on its way.
+            if not (error.conflict or error.terminating):
+                self._complain(key, str(error))
+        except Foreign as error:
+            self._queue.fail(key)
+            self._complain(key, str(error))
+            await self._writer.carry_out(self._in_the_way(key, error))
+        except Exception:
+            self._queue.fail(key)
+            log.exception("%s could not be looked at", key, extra={"namespace": key.namespace})
+        else:
+            self._queue.succeed(key)
+            self._complaints.pop(key, None)
+        self._metrics.reconcile_seconds.labels(key.kind).observe(self._clock.time() - began)
+
+    def _complain(self, key: Ref, trouble: str) -> None:
+        """Once for each distinct trouble with a key."""
+        if self._complaints.get(key) != trouble:
+            self._complaints[key] = trouble
+            log.warning("%s: %s", key, trouble, extra={"namespace": key.namespace})
+
+    def _in_the_way(self, key: Ref, error: Foreign) -> tuple[Announce, ...]:
+        found = self._known.stores[key.kind].get(key.namespace, key.name)
+        if found is None:
+            return ()
+        name = names.fit(f"{key.name}.in-the-way-{error.ref.kind.lower()}-{error.ref.name}", 253)
+        return (Announce(name, key, found.metadata.uid, "ObjectInTheWay", str(error), warning=True),)
+
+    # --- one policy ---
+
+    async def _look_at_policy(self, key: Ref) -> None:
+        policy = self._known.policies.get(key.namespace, key.name)
+        if policy is None:
+            return
+        actions = plan_policy(self._known, policy, self._sources.gate, self._clock.now())
+        if actions:
+            await self._writer.carry_out(actions)
+
+    # --- one Deployment ---
+
+    async def _look_at_deployment(self, key: Ref) -> None:
+        logs: dict[str, str] = {}
+        for _ in range(PASSES):
+            world = gather(self._sources, key, logs)
+            self._follow(key, world)
+            if _half_seen(world):
+                return
+            now = self._clock.now()
+            decided = plan(world, now)
+            self._metrics.plans.labels(decided.reason).inc()
+            if decided.log_wanted is not None:
+                logs[decided.log_wanted.pod] = await self._end_of_log(key.namespace, decided.log_wanted)
+                continue
+            if not decided.actions:
+                break
+            _tell(world, decided)
+            await self._writer.carry_out(decided.actions)
+        else:
+            log.error("%s: still something to do after %s plans: %s", key, PASSES, decided.message)
+            self._queue.add_after(key, 1)
+            return
+        if decided.wake_at is not None:
+            self._queue.add_after(key, max(0.001, (decided.wake_at - now).total_seconds()))
+        await self._writer.carry_out(self._afterwards(world))
+
+    def _follow(self, key: Ref, world: World) -> None:
+        """Have the pods of the canary that is under way watched, and those of an earlier one no longer."""
+        release = world.release
+        wanted = canary_of(release) if release is not None and release.active else None
+        before = self._canary_of.get(key)
+        if before == wanted:
+            return
+        if before is not None:
+            del self._canary_of[key], self._key_of[before]
+            self._pods.drop(before)
+            self._since.forget(key)
+        if wanted is not None:
+            self._canary_of[key] = wanted
+            self._key_of[wanted] = key
+
+    async def _end_of_log(self, namespace: str, wanted: LogWanted) -> str:
+        """Best effort: "" where it can't be had."""
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                return await self._api.logs(
+                    namespace, wanted.pod, wanted.container, previous=wanted.previous, tail=LOG_LINES
+                )
+        except (ApiError, TimeoutError) as error:
+            log.info("no log of pod %s: %s", wanted.pod, error or "it took too long", extra={"namespace": namespace})
+            return ""
+
+    def _afterwards(self, world: World) -> tuple[Action, ...]:
+        policy = world.policy
+        return (
+            *mark(world),
+            *held_by_nobody(world),
+            *prune(world.releases, policy.spec.history_limit if policy is not None else DEFAULT_LIMIT),
+        )
+
+
+def _watches(namespaces: Sequence[str]) -> list[tuple[str, str]]:
+    wide = [(kind, "") for kind in CLUSTER_WIDE]
+    return wide + [(kind, namespace) for namespace in namespaces or ("",) for kind in IN_NAMESPACES]
+
+
+def _half_seen(world: World) -> bool:
+    """In the middle of a rollback "no pods known yet" must not be taken for "no pods left"."""
+    release = world.release
+    if release is None or not release.active or world.pods is not None:
+        return False
+    return release.status.end is not None
+
+
+def _tell(world: World, decided: Plan) -> None:
+    release = world.release
+    log.info(
+        "%s",
+        decided.message,
+        extra={
+            "namespace": world.namespace,
+            "deployment": world.name,
+            "release": release.metadata.name if release is not None and release.active else "",
+            "reason": decided.reason,
+        },
+    )
