@@ -154,6 +154,23 @@ def test_withdrawn_superseded_and_overridden(shop: Shop, controller: Controller)
     assert shop.leftovers() == []
 
 
+def test_a_promotion_without_room_can_be_overtaken_half_way(shop: Shop, controller: Controller) -> None:
+    """The Deployment's own rolling update is finishing the release when a newer template comes."""
+    shop.open(replicas=8)
+    shop.policy({"weight": 10}, {"weight": 100}, routed=False, maxExtraPods=1)
+    shop.set_image(V2)
+
+    def half_way() -> bool:
+        return list(shop.pods().values()).count(V2) > 1
+
+    shop.wait(half_way, "the rolling update")
+    shop.set_image(V3)
+    shop.wait_phase(V2, "Superseded")
+    shop.wait_phase(V3, "Completed")
+    shop.wait_quiet(V3)
+    assert shop.leftovers() == []
+
+
 @pytest.mark.parametrize("kind", ["release", "releasepolicy"])
 def test_deleting_during_a_release_takes_the_traffic_away_first(
     shop: Shop, traffic: Traffic, controller: Controller, kind: str

@@ -237,6 +237,26 @@ def test_a_newer_template_supersedes_the_release() -> None:
     completed(cluster, V3)
 
 
+@pytest.mark.parametrize(("image", "phase"), [(V3, "Superseded"), (V1, "Withdrawn")])
+def test_a_promotion_without_room_can_be_overtaken_half_way(image: str, phase: str) -> None:
+    cluster = started(20, 100, routed=False, maxExtraPods=1, replicas=8)
+
+    def half_way() -> bool:
+        return (
+            list(images(cluster)) != [V2]
+            and sum(cluster.pods_ever[p["metadata"]["name"]] == V2 for p in cluster.all("Pod")) > 3
+        )
+
+    cluster.run(until=half_way)
+    cluster.set_image(image)
+    cluster.run(until=lambda: cluster.release["spec"]["canary"]["image"] != V2 or cluster.phase() == phase)
+    assert cluster.all("Release")[0]["status"]["phase"] == phase
+    cluster.run()
+    assert images(cluster) == {image}
+    assert leftovers(cluster) == []
+    assert cluster.violations == []
+
+
 def test_resuming_the_deployment_by_hand_wins() -> None:
     cluster = started(steps=[{"weight": 50, "approve": True}])
     cluster.run()

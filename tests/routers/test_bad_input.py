@@ -366,12 +366,6 @@ def test_a_bad_ingress(given: ReleasePolicy, objects: NamespaceObjects, expected
             "spec.steps[0].weight: 10 % can't be reached with 4 pods: the nearest is 20.0 % (1 of 5); it needs 9 pods "
             "or more, or a route (spec.traffic.routes) that splits by any weight",
         ),
-        (
-            policy(routes=(), steps=[Step(20), Step(100, hold="5m")], max_extra_pods=2),
-            cluster(),
-            'spec.steps[1].weight: 100 % needs as many canary pods as Deployment "web" has, 4, more than maxExtraPods '
-            "allows (2): it gets them for this step",
-        ),
     ],
 )
 def test_what_works_but_should_be_known_is_a_warning(
@@ -417,6 +411,15 @@ def test_supported_classes(class_name: str | None, annotation: str | None, class
     annotations = {"kubernetes.io/ingress.class": annotation} if annotation else {}
     objects = cluster(ingress(class_name=class_name, annotations=annotations), classes=classes)
     assert problems(policy(), objects) == []
+
+
+def test_a_full_canary_without_room_for_it_cannot_be_held() -> None:
+    given = policy(routes=(), steps=[Step(20), Step(100, hold="5m")], max_extra_pods=2)
+    assert problems(given, cluster()) == [
+        'spec.steps[1].weight: 100 % needs as many canary pods as Deployment "web" has, 4, more than maxExtraPods '
+        "allows (2): nothing can be held there. Put hold or approve on the step before, or set maxExtraPods: "
+        '"100%"'
+    ]
 
 
 def test_an_ingress_that_doesnt_fit_is_left_out_and_the_others_stay() -> None:

@@ -99,7 +99,7 @@ def set_up(lab: Lab, console: Console) -> None:
     lab.kubectl("apply", "-f", "-", input=SHOP)
     log = (lab.state / "controller.log").open("wb")
     lab.spawn(
-        [Path(sys.executable).with_name("davy"), "controller"],
+        [Path(sys.executable).with_name("davy"), "controller", "--listen", "127.0.0.1:0"],
         kubeconfig=lab.kubeconfig_of("davylamp", inside=True),
         stdout=log,
         stderr=log,
@@ -116,14 +116,31 @@ def available(lab: Lab) -> int:
 
 
 def release(lab: Lab, image: str) -> dict[str, Any]:
-    """The newest Release of `image`, or nothing yet."""
-    found = json.loads(lab.kubectl("get", "releases", "-n", "shop", "-o", "json"))["items"]
-    mine = [item for item in found if item["spec"]["canary"].get("image") == image]
-    return mine[-1] if mine else {}
+    """The newest Release of `image` (nothing yet: empty), with the weight that the objects ask for as `asked`."""
+    found = json.loads(lab.kubectl("get", "releases,ingresses,services", "-n", "shop", "-o", "json"))["items"]
+    mine = [item for item in found if item["kind"] == "Release" and item["spec"]["canary"].get("image") == image]
+    if not mine:
+        return {}
+    newest: dict[str, Any] = mine[-1]
+    return newest | {"asked": asked(newest, found)}
+
+
+def asked(newest: dict[str, Any], objects: list[dict[str, Any]]) -> float:
+    """100 where the Service itself selects the canary's pods, else what the canary Ingress says."""
+    if newest.get("status", {}).get("phase") == "Completed":
+        return 100.0
+    weight = 0.0
+    for item in objects:
+        annotations = item["metadata"].get("annotations", {})
+        weight = float(annotations.get("nginx.ingress.kubernetes.io/canary-weight", weight))
+        selector = item["spec"].get("selector", {})
+        if item["metadata"]["name"] == "web" and selector.get("pod-template-hash") == newest["spec"]["canary"]["hash"]:
+            return 100.0
+    return weight
 
 
 def say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(lab: Lab, console: Console, load: Load, image: str) -> dict[str, Any]:
@@ -164,10 +181,6 @@ def looks(lab: Lab, load: Load, image: str) -> Iterator[tuple[dict[str, Any], Co
                 return
 
 
-def asked(now: dict[str, Any]) -> float:
-    return float(now.get("status", {}).get("weight", {}).get("asked", 0))
-
-
 def version(image: str) -> str:
     return image.partition(":")[2]
 
@@ -177,7 +190,7 @@ def line(now: dict[str, Any], split: Counts, image: str, elapsed: float) -> str:
     seen = 100 * split.share(version(image))
     return (
         f"  {elapsed:5.1f} s  {status.get('phase', 'Pending'):<12} step {status.get('step', 0)}"
-        f"  asked {asked(now):5.1f} %  seen {seen:5.1f} % of {split.answered:>4} requests  lost {split.lost}"
+        f"  asked {now.get('asked', 0):5.1f} %  seen {seen:5.1f} % of {split.answered:>4} requests  lost {split.lost}"
     )
 
 
@@ -186,7 +199,7 @@ def picture(now: dict[str, Any], split: Counts, image: str, elapsed: float) -> T
     seen = 100 * split.share(version(image))
     table = Table.grid(padding=(0, 2))
     table.add_row("release", f"{status.get('phase', 'Pending')}, step {status.get('step', 0)} of 3", f"{elapsed:.0f} s")
-    table.add_row("asked", bar(asked(now), "cyan"), f"{asked(now):.1f} %")
+    table.add_row("asked", bar(now.get("asked", 0), "cyan"), f"{now.get('asked', 0):.1f} %")
     table.add_row("seen", bar(seen, "green"), f"{seen:.1f} % of {split.answered} requests in the last second")
     table.add_row("lost", Text(str(split.lost), style="bold red" if split.lost else "green"), "")
     return table

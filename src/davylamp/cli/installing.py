@@ -9,7 +9,6 @@ from typing import Literal
 
 import msgspec
 
-from davylamp.api.crd import as_yaml
 from davylamp.api.units import seconds
 from davylamp.cli.exits import BAD_INPUT, REFUSED, TIMED_OUT, Failure
 from davylamp.cli.output import Output, rendered
@@ -20,7 +19,7 @@ from davylamp.kube.client import connect
 from davylamp.kube.clock import SystemClock
 from davylamp.kube.held import Held
 from davylamp.kube.install import Change, InstallProblem, InstallReport, Options, choose_gate, install
-from davylamp.kube.manifests import manifests
+from davylamp.kube.manifests import document
 from davylamp.kube.trial import trial
 from davylamp.kube.uninstall import UninstallReport, uninstall
 from davylamp.view.lines import Line, Span, Style
@@ -32,7 +31,7 @@ GateChoice = Literal["auto", "admission", "fallback"]
 def print_manifests(options: Options, gate: GateChoice) -> None:
     """The YAML of an installation on standard output."""
     chosen: Gate = "fallback" if gate == "fallback" else "admission"
-    sys.stdout.write(as_yaml(manifests(msgspec.structs.replace(options, gate=chosen))))
+    sys.stdout.write(document(msgspec.structs.replace(options, gate=chosen)))
 
 
 def do_install(where: Where, options: Options, gate: GateChoice, output: Output | None, *, dry_run: bool) -> None:

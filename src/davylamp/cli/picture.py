@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from davylamp.api.objects import HASH_LABEL, Deployment, LabelSelector, Pod
 from davylamp.api.types import Release, ReleasePolicy
-from davylamp.cli.naming import deployments
 from davylamp.controller.gather import Sources, gather
 from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
 from davylamp.controller.since import Since
@@ -21,7 +21,7 @@ from davylamp.core.world import World
 from davylamp.kube.clock import Clock, SystemClock
 from davylamp.kube.errors import ApiError
 from davylamp.kube.protocol import Api
-from davylamp.kube.reflector import Reflector
+from davylamp.kube.reflector import LAST_PAUSE, Reflector
 from davylamp.kube.store import Store
 from davylamp.routers.review import resolve
 from davylamp.view.model import WorkloadView, view
@@ -43,6 +43,7 @@ class Picture:
         """"" for all."""
         self.clock = clock or SystemClock()
         self.changed = asyncio.Event()
+        self._failed_at: datetime | None = None
         self.known = Known(lambda _: None)
         self.since = Since(self.clock)
         self.pods: dict[tuple[str, str], Store[Pod]] = {}
@@ -90,6 +91,8 @@ class Picture:
         """After `read`: keep the picture of one workload up to date. Returns the watches, when they have begun."""
         await self.read_pods(namespace, name)
         self.known.go_live()
+        # A watch that fails is told of by `trouble`, once and not for each kind.
+        logging.getLogger("davylamp.kube.reflector").setLevel(logging.ERROR)
         reflectors = [self._reflector(self.known.stores[kind], namespace) for kind in IN_NAMESPACES]
         reflectors += [self._reflector(self.known.stores[kind], "", optional=True) for kind in CLUSTER_WIDE]
         deployment = self.known.deployments.get(namespace, name)
@@ -103,7 +106,26 @@ class Picture:
         return tasks
 
     def _reflector(self, store: Store[Any], namespace: str, *, labels: str = "", optional: bool = False) -> Reflector:
-        return Reflector(self.api, store, self.clock, namespace=namespace, labels=labels, optional=optional)
+        return Reflector(
+            self.api,
+            store,
+            self.clock,
+            namespace=namespace,
+            labels=labels,
+            optional=optional,
+            on_restart=None if optional else self._restarted,
+        )
+
+    def _restarted(self, kind: str, why: str) -> None:
+        if why == "failed":
+            self._failed_at = self.now
+            self.changed.set()
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the picture from being kept up to date, "" for nothing."""
+        recently = self._failed_at is not None and self.now - self._failed_at < timedelta(seconds=LAST_PAUSE + 1)
+        return "the cluster can't be watched, trying again; what is told may be old" if recently else ""
 
     # --- looking at it ---
 
@@ -144,17 +166,10 @@ class Picture:
 
     def workloads(self) -> list[tuple[str, str]]:
         """Namespaces and names of what Davylamp has to do with: Deployments with a policy, a release or our pause."""
-        found = set()
-        for namespace in {obj.metadata.namespace for obj in (*self.known.policies, *self.known.releases)}:
-            objects = self.known.namespace(namespace)
-            for name in deployments(self.known, namespace):
-                deployment = objects.deployments.get(name)
-                if deployment is None or self.known.concerns(namespace, name):
-                    found.add((namespace, name))
-        for deployment in self.known.deployments:
-            if names.PAUSED_BY in deployment.metadata.annotations:
-                found.add((deployment.metadata.namespace, deployment.metadata.name))
-        return sorted(found)
+        found = {(r.metadata.namespace, r.spec.deployment) for r in self.known.releases}
+        found |= {(p.metadata.namespace, p.spec.target.name) for p in self.known.policies if p.spec.target.name}
+        here = ((d.metadata.namespace, d.metadata.name) for d in self.known.deployments)
+        return sorted(found | {key for key in here if self.known.concerns(*key)})
 
     def idle_policies(self) -> Iterator[ReleasePolicy]:
         """Policies of a fleet that has no Deployment (yet)."""

@@ -60,8 +60,9 @@ class Screen(msgspec.Struct, frozen=True):
         """The same with its width as it is now."""
         return msgspec.structs.replace(self, width=shutil.get_terminal_size().columns) if self.terminal else self
 
-    def look(self, program: str, flags: str) -> Look:
-        return Look(utf8=self.utf8, width=self.width if self.terminal else None, program=program, flags=flags)
+    def look(self, program: str, flags: str, kubectl: str = "kubectl") -> Look:
+        width = self.width if self.terminal else None
+        return Look(utf8=self.utf8, width=width, program=program, flags=flags, kubectl=kubectl)
 
 
 def screen(stream: TextIO | None = None) -> Screen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import logging
 import shlex
 import socket
 from collections.abc import AsyncIterator, Coroutine
@@ -35,8 +36,24 @@ class Where(msgspec.Struct, frozen=True):
     @property
     def flags(self) -> str:
         """The options that a suggested command needs to reach the same place."""
-        given = (("-n", self.namespace), ("--context", self.context), ("--kubeconfig", self.kubeconfig))
-        return " ".join(f"{flag} {shlex.quote(value)}" for flag, value in given if value)
+        return _flags(("-n", self.namespace), *self._cluster)
+
+    @property
+    def kubectl(self) -> str:
+        """The same for a command of kubectl that names its namespace itself."""
+        return " ".join(filter(None, ("kubectl", _flags(*self._cluster))))
+
+    @property
+    def _cluster(self) -> tuple[tuple[str, str | None], ...]:
+        return (("--context", self.context), ("--kubeconfig", self.kubeconfig))
+
+    def look(self, screen: Screen) -> Look:
+        """How to speak to this person on `screen`."""
+        return screen.look(self.program, self.flags, self.kubectl)
+
+
+def _flags(*given: tuple[str, str | None]) -> str:
+    return " ".join(f"{flag} {shlex.quote(value)}" for flag, value in given if value)
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -50,7 +67,7 @@ class Session(msgspec.Struct, frozen=True):
 
     @property
     def look(self) -> Look:
-        return self.screen.look(self.where.program, self.where.flags)
+        return self.where.look(self.screen)
 
     async def picture(self) -> Picture:
         """Everything in the namespace (or in all), read once."""
@@ -91,6 +108,7 @@ async def session(where: Where) -> AsyncIterator[Session]:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Do it, with what goes wrong in the cluster as a Failure."""
+    logging.basicConfig(format="davy: %(message)s", level=logging.WARNING)
     try:
         return asyncio.run(work)
     except ConfigProblem as problem:

@@ -46,11 +46,12 @@ async def validate(where: Where, files: Sequence[str], output: Output | None, *,
     elif policies:
         async with session(where) as here:
             checked += await _against_cluster(here, policies)
+    checked.sort(key=lambda one: files.index(one.file))
     out = screen()
     if output is not None:
         out.say(rendered(checked, output))
     else:
-        out.print(told(checked, out.look(where.program, where.flags), offline=offline))
+        out.print(told(checked, where.look(out), offline=offline))
     return OK if all(one.usable for one in checked) else BAD_INPUT
 
 

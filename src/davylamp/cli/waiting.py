@@ -27,7 +27,7 @@ async def waited(
     `until` is a state that ends the wait too, and well.
     """
     beside = errors()
-    journal = Journal(beside.look(here.where.program, here.where.flags))
+    journal = Journal(here.where.look(beside))
     neglect = Neglect()
     told = {""}
 
@@ -35,7 +35,7 @@ async def waited(
         nonlocal followed
         if not followed and view.under_way and view.release is not None:
             followed = view.release.name
-        line, hint = journal.line(view, picture.now), neglect.hint(view, picture.now)
+        line, hint = journal.line(view, picture.now), picture.trouble or neglect.hint(view, picture.now)
         if line:
             beside.say(line)
         if hint not in told:

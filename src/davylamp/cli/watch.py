@@ -46,7 +46,7 @@ async def _watch(
         if followed and not forever:
             ended = outcome(view, picture.world(here.namespace, name).releases, followed)
         waiting = _WAITING if not followed else _FOREVER if not view.under_way else ""
-        show(view, neglect.hint(view, picture.now) or ("" if ended else waiting))
+        show(view, picture.trouble or neglect.hint(view, picture.now) or ("" if ended else waiting))
         return ended
 
     return await follow(picture, here.namespace, name, see, limit=limit, tick=tick)
@@ -77,7 +77,7 @@ def _frames(here: Session, picture: Picture, live: Any) -> Show:
     from rich.console import Group
 
     def show(view: WorkloadView, hint: str) -> None:
-        look = here.screen.resized().look(here.where.program, here.where.flags)
+        look = here.where.look(here.screen.resized())
         lines: list[Line] = render(view, look, picture.now, pods="all")
         if hint:
             lines.append((Span(f"  {hint}", "waiting"),))

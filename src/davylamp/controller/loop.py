@@ -33,6 +33,8 @@ from davylamp.kube.reflector import Reflector
 
 PASSES = 20
 """Plans in a row for one key before others get their turn."""
+TROUBLE = 0.5
+"""Seconds to wait at least after an error that is no conflict: thousands of keys may have the same one."""
 LOG_SECONDS = 2.0
 """How long the end of a container's log is waited for."""
 LOG_LINES = 20
@@ -218,16 +220,16 @@ class Controller:
             else:
                 await self._look_at_deployment(key)
         except ApiError as error:
-            self._queue.fail(key)
             # A conflict is the rule where others write too: the newer state is on its way.
+            self._queue.fail(key, 0 if error.conflict else TROUBLE)
             if not (error.conflict or error.terminating):
                 self._complain(key, str(error))
         except Foreign as error:
-            self._queue.fail(key)
+            self._queue.fail(key, TROUBLE)
             self._complain(key, str(error))
             await self._writer.carry_out(self._in_the_way(key, error))
         except Exception:
-            self._queue.fail(key)
+            self._queue.fail(key, TROUBLE)
             log.exception("%s could not be looked at", key, extra={"namespace": key.namespace})
         else:
             self._queue.succeed(key)

@@ -73,11 +73,11 @@ class Queue(Generic[K]):
             heapq.heappush(self._heap, (at, self._order, key))
             self._set_timer()
 
-    def fail(self, key: K) -> float:
+    def fail(self, key: K, at_least: float = 0.0) -> float:
         """Look at `key` again later, and later each time. Returns in how many seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        seconds = min(FIRST_BACKOFF * 2.0 ** min(failures, 30), LAST_BACKOFF)
+        seconds = max(at_least, min(FIRST_BACKOFF * 2.0 ** min(failures, 30), LAST_BACKOFF))
         self.add_after(key, seconds)
         return seconds
 

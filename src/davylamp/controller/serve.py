@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -25,9 +26,9 @@ async def serving(listen: str, controller: Controller, metrics: Metrics) -> Asyn
     app = web.Application()
     app.add_routes(
         [
-            web.get("/healthz", lambda request: _healthz(controller)),
-            web.get("/readyz", lambda request: _readyz(controller)),
-            web.get("/metrics", lambda request: _metrics(controller, metrics)),
+            web.get("/healthz", functools.partial(_healthz, controller)),
+            web.get("/readyz", functools.partial(_readyz, controller)),
+            web.get("/metrics", functools.partial(_metrics, controller, metrics)),
         ]
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -47,7 +48,7 @@ def _address(listen: str) -> tuple[str | None, int]:
     return host.strip("[]") or None, int(port)
 
 
-async def _healthz(controller: Controller) -> web.Response:
+async def _healthz(controller: Controller, request: web.Request) -> web.Response:
     """That this is answered shows that the event loop runs."""
     seconds = controller.queue.oldest_work
     if seconds > STUCK:
@@ -55,7 +56,7 @@ async def _healthz(controller: Controller) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def _readyz(controller: Controller) -> web.Response:
+async def _readyz(controller: Controller, request: web.Request) -> web.Response:
     """Ready is whoever knows everything, also while another process leads."""
     if controller.synced.is_set():
         return web.Response(text="ok\n")
@@ -63,6 +64,6 @@ async def _readyz(controller: Controller) -> web.Response:
     return web.Response(status=503, text=f"not in sync yet: {missing}\n")
 
 
-async def _metrics(controller: Controller, metrics: Metrics) -> web.Response:
+async def _metrics(controller: Controller, metrics: Metrics, request: web.Request) -> web.Response:
     metrics.queue_depth.set(len(controller.queue))
     return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

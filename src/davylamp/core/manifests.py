@@ -163,3 +163,9 @@ def surge(deployment: Deployment) -> int:
     """Pods that the Deployment may have beyond its replicas: maxSurge, percentages rounded up."""
     rolling = deployment.spec.strategy.rolling_update
     return count(rolling.max_surge, deployment.spec.replicas)
+
+
+def unavailable(deployment: Deployment) -> int:
+    """Pods that the Deployment may be short of its replicas: maxUnavailable, percentages rounded down."""
+    rolling = deployment.spec.strategy.rolling_update
+    return count(rolling.max_unavailable, deployment.spec.replicas, up=False)

@@ -27,7 +27,7 @@ from davylamp.core import health, names, status
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
-from davylamp.core.promotion import finish, promote
+from davylamp.core.promotion import finish, give_back, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
 from davylamp.core.start import watch_over
 from davylamp.core.step import Missing, bring_about, saturable
@@ -84,7 +84,9 @@ def turning(case: Case, now: datetime) -> Plan | None:
 
 
 def adopted(case: Case, now: datetime) -> Plan | None:
-    return finish(case, now) if case.adopted else None
+    if not case.adopted:
+        return None
+    return give_back(case) if overtaken(case) else finish(case, now)
 
 
 def overridden(case: Case, now: datetime) -> Plan | None:

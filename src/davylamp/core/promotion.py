@@ -47,6 +47,29 @@ def _adopt(case: Case) -> tuple[Action, ...]:
     return (*twins, Patch(ref, manifests.adoption(deployment, canary)))
 
 
+def overtaken(case: Case) -> bool:
+    """A newer template came while the Deployment's own rolling update was still finishing a small canary: the gate
+    has paused it half way, with pods of both versions."""
+    stable = case.stable
+    half_way = stable is not None and stable.spec.replicas > 0 and not case.switched
+    return half_way and case.template != case.release.spec.template
+
+
+def give_back(case: Case) -> Plan:
+    """Undo an adoption that was overtaken: the canary is the Release's again, so the Deployment controller brings
+    the stable ReplicaSet, now the only one with pods, to full size, and the release can end like any other."""
+    canary = case.canary
+    assert canary is not None
+    patch = {
+        "metadata": {
+            "resourceVersion": canary.metadata.resource_version,
+            "ownerReferences": [manifests.release_owner(case.release)],
+        }
+    }
+    ref = case.ref("ReplicaSet", canary.metadata.name)
+    return Plan((Patch(ref, patch),), "Promoting", "a newer template came before the promotion was done")
+
+
 def finish(case: Case, now: datetime) -> Plan:
     """After the adoption: nothing here can be taken back, and each write may be done again."""
     actions: list[Action] = []

@@ -16,6 +16,7 @@ from davylamp.core import names, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
+from davylamp.core.manifests import unavailable
 from davylamp.core.step import as_actions
 
 
@@ -55,7 +56,7 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
             # The Deployment rolls by itself now (or is gone): pinned to its old pods the Service would run empty.
             actions += case.select(None)
         elif case.pinned or case.ready_endpoints(case.service.metadata.name):
-            waiting = _stable_unready(case)
+            waiting = _stable_unready(case, end)
             if waiting:
                 return Plan((), "RollingBack", waiting)
             actions += case.select(case.release.spec.stable.hash)
@@ -63,20 +64,25 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
         actions += as_actions(route.desired(None, case.context))
     if actions:
         return Plan(tuple(actions), "RollingBack", "taking the traffic away from the canary")
-    at = case.settled(*refs) if case.world.pods or canary.status.ready_replicas else now
+    # A canary that never served and can't now has nothing to drain.
+    at = case.settled(*refs) if case.release.status.step or canary.status.ready_replicas else now
     if at > now:
         return Plan((), "RollingBack", "no traffic is sent to the canary; waiting until that is in effect", at)
     return None
 
 
-def _stable_unready(case: Case) -> str:
-    """Never return traffic to pods that aren't ready, while the canary's are."""
-    stable, canary = case.stable, case.canary
-    if not case.switched or canary is None or not canary.status.ready_replicas:
+def _stable_unready(case: Case, end: End) -> str:
+    """Never return traffic to pods that aren't ready, while the canary's are. Where the canary is not to blame, the
+    stable side first has to be as large as the Deployment's own rolling update would keep it."""
+    stable, canary, deployment = case.stable, case.canary, case.deployment
+    if canary is None or not canary.status.ready_replicas or deployment is None:
         return ""
-    if stable is not None and stable.status.ready_replicas:
-        return ""
-    return "no stable pod is ready; the traffic stays on the canary until one is"
+    ready = stable.status.ready_replicas if stable else 0
+    if end.phase is not Phase.ROLLED_BACK:
+        needed = deployment.spec.replicas - unavailable(deployment)
+    else:
+        needed = min(1, deployment.spec.replicas) if case.switched else 0
+    return "" if ready >= needed else f"{ready} stable pods are ready; the traffic stays until {needed} are"
 
 
 def _pods(case: Case) -> Plan | None:

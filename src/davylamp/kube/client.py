@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -321,6 +322,9 @@ def _environment_proxy(server: str) -> str | None:
 
 def _cause(error: Exception) -> str:
     inner = getattr(error, "os_error", None) or error
+    number = getattr(inner, "errno", None)
+    if isinstance(number, int) and number > 0 and not isinstance(inner, ssl.SSLError):
+        return os.strerror(number)
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 

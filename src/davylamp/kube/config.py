@@ -77,6 +77,7 @@ def _files(kubeconfig: str | None) -> list[Path]:
     return [default] if default.is_file() else []
 
 
+_SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
@@ -103,6 +104,13 @@ def _parse(file: Path) -> dict[str, Any]:
         raise ConfigProblem(f"kubeconfig {file} can't be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigProblem(f"kubeconfig {file} is not a mapping of clusters, contexts and users")
+    for section, inner in _SECTIONS.items():
+        entries = content.get(section) or []
+        named = isinstance(entries, list) and all(
+            isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries
+        )
+        if not named or not all(isinstance(e.get(inner) or {}, dict) for e in entries):
+            raise ConfigProblem(f"kubeconfig {file}: {section} must be a list of {{name: ..., {inner}: {{...}}}}")
     return content
 
 

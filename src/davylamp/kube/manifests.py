@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from davylamp.api import GROUP
-from davylamp.api.crd import crds
+from davylamp.api.crd import as_yaml, crds
 from davylamp.core.world import Gate
 from davylamp.kube import gate
 
@@ -53,6 +53,11 @@ def manifests(options: Options) -> list[Manifest]:
     if options.image:
         found.append(_deployment(options))
     return [_labelled(manifest) for manifest in found]
+
+
+def document(options: Options) -> str:
+    """The manifests as one file, for GitOps; with the default options the text of deploy/install.yaml."""
+    return f"# All that `davy install` applies, as `davy install --print` prints it.\n{as_yaml(manifests(options))}"
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str = "", **fields: Any) -> Manifest:

@@ -33,8 +33,10 @@ from davylamp.kube.manifests import NAME
 from davylamp.kube.protocol import Api
 from davylamp.kube.takeback import take_back
 
-PATIENCE = 20.0
-"""Seconds in which a controller must have reacted to an abort; a standby one needs 15 to take over."""
+REACTION = 5.0
+"""Seconds in which a controller at work has long reacted to an abort."""
+TAKEOVER = 20.0
+"""The same where controllers share a Lease: one that stands by takes over when it has not been renewed for 15."""
 GOING = 60.0
 """Seconds that a deleted object may take to be gone."""
 AT_ONCE = 20
@@ -126,13 +128,15 @@ def _name(release: Release) -> str:
 async def _finish(api: Api, clock: Clock, by: str, within: float, say: Say) -> None:
     """Have all releases taken back, and wait; do it from here for those about which no controller does anything."""
     deadline = clock.time() + within
+    shared = any(lease.metadata.name == NAME for lease in await api.list("Lease"))
+    patience = min(TAKEOVER if shared else REACTION, within)
     asked: dict[str, tuple[str, float]] = {}
     answered: set[str] = set()
     while left := await _active(api, ("Release",)):
         for release in left:
             name, version = release.metadata.uid, release.metadata.resource_version
             if name not in asked:
-                asked[name] = (await _abort(api, release, by), clock.time() + min(PATIENCE, within))
+                asked[name] = (await _abort(api, release, by), clock.time() + patience)
             elif asked[name][0] != version:
                 answered.add(name)
         if clock.time() >= deadline:

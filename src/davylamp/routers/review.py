@@ -123,8 +123,8 @@ def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *,
             yield Problem(
                 f"spec.steps[{index}].weight",
                 f'100 % needs as many canary pods as Deployment "{deployment.metadata.name}" has, {n}, '
-                f"more than maxExtraPods allows ({cap}): it gets them for this step",
-                warning=True,
+                f"more than maxExtraPods allows ({cap}): nothing can be held there. Put hold or approve on the step "
+                f'before, or set maxExtraPods: "100%"',
             )
 
 

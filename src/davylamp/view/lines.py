@@ -32,6 +32,8 @@ class Look(msgspec.Struct, frozen=True):
     program: str = "davy"
     flags: str = ""
     """What has to stand in a command for it to reach the same namespace and cluster: `-n shop`."""
+    kubectl: str = "kubectl"
+    """kubectl, with what it needs to reach the same cluster: `kubectl --context prod`."""
     zone: tzinfo | None = None
     """None is the one of this machine."""
 
@@ -44,7 +46,7 @@ class Look(msgspec.Struct, frozen=True):
 
     def text(self, text: str) -> str:
         """Somebody's sentence: harmless, and with its commands as this person types them."""
-        return spelled(clean(text), self.program, self.flags)
+        return spelled(clean(text), self.program, self.flags, self.kubectl)
 
 
 class Glyphs(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ Tone = Literal["good", "busy", "waiting", "bad"]
 """`waiting` waits for a person. `bad` is a failure, or something that keeps releases from happening."""
 
 NEGLECTED = timedelta(seconds=30)
-"""A release to which nothing at all has happened for so long has no controller."""
+"""A release that still has no ReplicaSet after this time has no controller."""
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -91,7 +91,8 @@ def _progressing(this: Situation) -> Said:
     assert going is not None
     step = f"step {going.aim} of {len(release.spec.steps)}"
     made = release.metadata.creation_timestamp
-    if not release.status.history and made is not None and made + NEGLECTED < this.now:
+    untouched = this.case is not None and this.case.canary is None and not release.status.history
+    if untouched and made is not None and made + NEGLECTED < this.now:
         quiet = ago((this.now - made).total_seconds())
         return Said("bad", f"{this.state}, {step}: nothing has been done for {quiet}", (), (_NO_CONTROLLER,))
     return Said("busy", f"{this.state}, {step}")

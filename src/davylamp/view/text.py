@@ -15,7 +15,7 @@ Pods = Literal["all", "unready"]
 
 INDENT = 10
 CELLS = 20
-"""Length of a bar."""
+"""Length of a bar, where there is room for it."""
 MOST_PODS = 12
 """Pods of one side that are listed; of more than that, those that aren't ready come first."""
 
@@ -88,7 +88,9 @@ def _sides(view: WorkloadView, look: Look, now: datetime, pods: Pods) -> list[Li
         # Nothing is split, so there is one line about the pods, and none where the second line has told already.
         sides = sides if view.tone != "bad" else []
     shown = _images(view)
-    rows = [[*_side(side, shown[side.role]), *_share(side, view, look)] for side in sides]
+    said = [_side(side, shown[side.role]) for side in sides]
+    cells = _room(columns([[*row, Span("")] for row in said]), look)
+    rows = [[*row, *_share(side, view, look, cells)] for side, row in zip(sides, said, strict=True)]
     lines: list[Line] = []
     for side, line in zip(sides, columns(rows), strict=True):
         lines.append(line)
@@ -110,11 +112,18 @@ def _side(side: SideView, image: str) -> list[Span]:
     return [Span(f"  {side.role}", "dim"), Span(image, side.role), Span(pods, ready if side.wanted else "dim")]
 
 
-def _share(side: SideView, view: WorkloadView, look: Look) -> list[Span]:
+def _room(lines: list[Line], look: Look) -> int:
+    """Cells of a bar beside these, with the percentage behind it."""
+    if look.width is None or not lines:
+        return CELLS
+    return min(max(look.width - max(map(width_of, lines)) - 8, 5), CELLS)
+
+
+def _share(side: SideView, view: WorkloadView, look: Look, cells: int) -> list[Span]:
     if side.share is None or view.weight is None:
         return [Span("")]
     asked = view.weight.asked if side.role == "canary" else 100 - view.weight.asked
-    filled = bar(side.share, asked, CELLS, look.glyphs)
+    filled = bar(side.share, asked, cells, look.glyphs)
     return [Span(filled, side.role), Span(f"{percent(side.share):>6}")]
 
 
@@ -189,7 +198,7 @@ def _weight(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
 
 
 def _now(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
-    if not view.under_way or view.waits is None:
+    if not view.under_way or view.waits is None or view.state in ("Paused", "AwaitingApproval"):
         return
     yield from _labelled("now", Span(waiting(view, look, now)))
 

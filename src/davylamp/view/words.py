@@ -74,11 +74,14 @@ def change(stable: str, canary: str, arrow: str) -> str:
 SAME_IMAGE = " (another template)"
 """Told of a canary that has stable's image: something else in its template is different."""
 
-_COMMAND = re.compile(r"`davy (\w+)")
+_COMMAND = re.compile(r"`davy (status|watch|history|validate|pause|resume|approve|abort|promote|retry)\b")
+"""Those that are about a namespace."""
 
 
-def spelled(text: str, program: str, flags: str) -> str:
-    """`text` with its commands (`davy approve web`) as this person has to type them, for example
+def spelled(text: str, program: str, flags: str, kubectl: str = "kubectl") -> str:
+    """`text` with its commands (`davy approve web`, `kubectl ...`) as this person has to type them, for example
     `kubectl davy approve -n shop web`."""
     extra = f" {flags}" if flags else ""
-    return _COMMAND.sub(lambda found: f"`{program} {found[1]}{extra}", text)
+    text = text.replace("`kubectl ", f"`{kubectl} ")
+    text = _COMMAND.sub(lambda found: f"`{program} {found[1]}{extra}", text)
+    return text.replace("`davy ", f"`{program} ")
