@@ -66,9 +66,9 @@ def davy(lab: Lab, *args: str) -> None:
 
 
 class Audit:
-    """The API server's own count of what one user asked of it."""
+    """The API server's own count of what one user (None: anybody) asked of it."""
 
-    def __init__(self, lab: Lab, user: str = USER) -> None:
+    def __init__(self, lab: Lab, user: str | None = USER) -> None:
         self.file = Path(str(lab.info.audit_log))
         self.user = user
         self.offset = self.file.stat().st_size
@@ -81,7 +81,7 @@ class Audit:
             file.seek(self.offset)
             for line in file:
                 event = json.loads(line)
-                if event["user"]["username"] != self.user or event.get("stage") != "ResponseComplete":
+                if self.user not in (None, event["user"]["username"]) or event.get("stage") != "ResponseComplete":
                     continue
                 ref = event.get("objectRef", {})
                 what = f"{event['verb']} {ref.get('resource', event['requestURI'])}"

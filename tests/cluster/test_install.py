@@ -49,7 +49,6 @@ def shop(installed: Lab) -> Iterator[Shop]:
 
 
 def refusal(lab: Lab, spec: Json) -> str:
-    """What the API server says about a policy that it does not take."""
     with pytest.raises(LabError) as refused:
         lab.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(policy_manifest("web", spec)))
     return str(refused.value)
@@ -281,8 +280,7 @@ def test_a_held_deployment_can_be_resumed_and_is_held_again_at_the_next_change(s
     gated_by_policy(shop)
     shop.set_image(V2)
     shop.kubectl("rollout", "resume", "deployment/web")
-    found = shop.get("deployment", "web")
-    assert not found["spec"].get("paused")
+    assert not shop.get("deployment", "web")["spec"].get("paused")
     shop.set_image(V3)
     assert held(shop)
 
@@ -415,10 +413,9 @@ def as_it_was(shop: Shop, stable: dict[str, str]) -> None:
 
 
 def run(command: str) -> None:
-    subprocess.run(command, shell=True, check=True, capture_output=True, text=True, env=ENV, timeout=30)
-
-
-ENV = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    """A command that was suggested, as a person would paste it."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, check=True, capture_output=True, env=env, timeout=30)
 
 
 def only_held(done: subprocess.CompletedProcess[str], shop: Shop) -> Json:
@@ -443,8 +440,7 @@ def test_a_release_under_way_is_not_pulled_away_but_named(
     done = davy(shop.lab, "uninstall", "--force", "-o", "json")
     as_it_was(shop, stable)
     run(only_held(done, shop)["keep"])
-    found = shop.get("deployment", "web")
-    assert not found["spec"].get("paused")
+    assert not shop.get("deployment", "web")["spec"].get("paused")
     shop.wait(lambda: shop.get("deployment", "web")["status"]["updatedReplicas"] == 4, "the Deployment at rest")
     as_it_was(shop, stable)
 

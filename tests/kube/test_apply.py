@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -134,6 +135,18 @@ async def test_an_event_is_not_told_again_after_a_restart_and_nobody_waits_for_i
     await restarted.carry_out([told])
     await restarted.drain()
     assert len(rig.api.of_kind("Event")) == 1
+
+
+async def test_events_wait_for_the_writes_that_releases_wait_for_but_not_for_ever(rig: Rig) -> None:
+    clock, telling = rig.api.clock, asyncio.create_task(rig.writer.tell())
+    await rig.writer.carry_out([Announce("one", WEB, "", "Started", "x"), Create(service())])
+    told_at: list[float] = []
+    while not told_at and clock.time() < 10:
+        await clock.advance(0.04)
+        await rig.writer.carry_out([Patch(WEB, {"metadata": {"labels": {"at": str(clock.time())}}})])
+        told_at += [clock.time()] * len(rig.api.of_kind("Event"))
+    assert 4.9 < told_at[0] < 5.2
+    telling.cancel()
 
 
 async def test_an_event_that_cannot_be_written_stops_nothing(rig: Rig) -> None:

@@ -340,3 +340,16 @@ async def test_a_plugin_gives_the_token(server: Server, tmp_path: Path) -> None:
         await kube.read(WEB)
         await kube.read(WEB)
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer from-plugin"] * 2
+
+
+async def test_a_plugin_that_fails_is_an_error_of_the_request(server: Server, tmp_path: Path) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}
+    async with connect(kubeconfig(tmp_path / "config", server.url, {"exec": plugin})) as kube:
+        with pytest.raises(ApiError, match="get Service shop/web: exec plugin no-such-plugin can't be started"):
+            await kube.read(WEB)
+
+
+async def test_watches_are_not_compressed(server: Server, kube: Kube) -> None:
+    server.streams({"type": "ADDED", "object": service("5")})
+    _ = [event async for event in kube.watch("Service")]
+    assert server.headers[0]["Accept-Encoding"] == "identity"

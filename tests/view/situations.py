@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any
@@ -31,7 +32,7 @@ PENDING: Json = {"conditions": [{"type": "Ready", "status": "False"}]}
 def with_policy(*weights: int, replicas: int = 4, gate: Any = "admission", **spec: Any) -> Cluster:
     """Four pods of v1 behind a Service and an Ingress, and a policy that knows them."""
     cluster = Cluster(replicas=replicas, gate=gate)
-    spec = policy_spec(*weights, **spec) if weights else policy_spec(steps=STEPS, **spec)
+    spec = policy_spec(*weights, **({} if weights else {"steps": copy.deepcopy(STEPS)}) | spec)
     cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
     cluster.run()
     return cluster
@@ -47,7 +48,13 @@ def started(*weights: int, **spec: Any) -> Cluster:
 def in_step(number: int, **spec: Any) -> Cluster:
     """A release in its step `number` (from 1)."""
     cluster = started(**spec)
-    cluster.run(lambda: int(cluster.all("Release")[-1].get("status", {}).get("step", 0)) == number if cluster.all("Release") else False)
+    cluster.run(
+        lambda: (
+            int(cluster.all("Release")[-1].get("status", {}).get("step", 0)) == number
+            if cluster.all("Release")
+            else False
+        )
+    )
     return cluster
 
 
@@ -93,7 +100,9 @@ def paused_at_once() -> Cluster:
 
 def adopted() -> Cluster:
     cluster = started(20, 100)
-    cluster.run(lambda: any(rs["metadata"].get("ownerReferences", [{}])[0]["kind"] == "Deployment" for rs in _canaries(cluster)))
+    cluster.run(
+        lambda: any(rs["metadata"].get("ownerReferences", [{}])[0]["kind"] == "Deployment" for rs in _canaries(cluster))
+    )
     return cluster
 
 
@@ -192,7 +201,7 @@ def gone() -> Cluster:
 def two_versions() -> Cluster:
     cluster = Cluster()
     cluster.set_image(V2)  # no gate without a policy: Kubernetes rolls
-    cluster.put("ReleasePolicy", "web", spec=policy_spec(steps=STEPS))
+    cluster.put("ReleasePolicy", "web", spec=policy_spec(steps=copy.deepcopy(STEPS)))
     cluster.edit("Deployment", "web", lambda obj: obj["spec"].update(paused=True))
     return cluster
 

@@ -12,7 +12,10 @@ from tests.view import situations
 from tests.view.situations import LOOK, Situation, in_step, text
 
 SAID = '"fatal: no database"'
-CRASH = f"container hellok8s of pod web-bc87ce785f-1-34 crashed with exit code 137 and was restarted 2 times; its last words: {SAID}"
+CRASH = (
+    "container hellok8s of pod web-bc87ce785f-1-34 crashed with exit code 137 and was restarted 2 times; "
+    f"its last words: {SAID}"
+)
 RESUME = "`kubectl rollout resume deployment/web -n shop`"
 
 
@@ -46,7 +49,10 @@ def test_after_the_adoption_the_weight_is_what_the_service_selects() -> None:
 
 def test_pods_that_are_not_ready_are_listed_with_when_that_becomes_a_failure() -> None:
     lines = text(situations.waiting_for_pods())
-    assert lines[3:5] == ["          ├ web-bc87ce785f-1-34  Pending  0 s", "          └ web-bc87ce785f-1-37  Pending  0 s"]
+    assert lines[3:5] == [
+        "          ├ web-bc87ce785f-1-34  Pending  0 s",
+        "          └ web-bc87ce785f-1-37  Pending  0 s",
+    ]
     assert lines[-1] == "  now     step 1: 0 of 2 canary pods ready; taken back at 12:10:00 if that stays so"
 
 
@@ -208,9 +214,10 @@ def test_lines_are_folded_to_the_width_between_words(width: int) -> None:
 
 def test_bars_shrink_where_there_is_little_room() -> None:
     narrow = msgspec.structs.replace(LOOK, width=50)
-    assert text(in_step(1), narrow)[1:3] == [
-        "  stable  hellok8s:v1  4/4 ready  ███████▎   90 %",
-        "  canary  hellok8s:v2  2/2 ready  ▊          10 %",
+    sides = [line for line in text(in_step(1), narrow) if "ready" in line]
+    assert sides == [
+        "  stable  hellok8s:v1  4/4 ready  ███████▎    90 %",
+        "  canary  hellok8s:v2  2/2 ready  ▊           10 %",
     ]
 
 

@@ -243,11 +243,22 @@ def _description(cls: type[msgspec.Struct], field: str) -> str:
 
 
 _COMMON = {
-    "observed_generation": "The generation of the spec that this status is about.",
-    "conditions": "Ready, Reconciling and Stalled, as kstatus reads them.",
     "spec": "What is wanted.",
     "status": "What is.",
+    "observed_generation": "The generation of the spec that this status is about.",
+    "conditions": "Ready, Reconciling and Stalled, as kstatus reads them.",
+    "phase": "Where the release stands; in `end`, where it will.",
+    "weight": "The share of the traffic that goes to the canary.",
+    "time": "When it happened.",
+    "started_at": "When the release began.",
+    "finished_at": "When it ended.",
+    "reason": "Why, in one word for programs.",
+    "message": "Why, in a sentence for people.",
+    "deployment": "Name of the Deployment.",
+    "service": "Name of the Service whose traffic is split, if any.",
+    "ingresses": "Names of the Ingresses at which it is split.",
 }
+"""Descriptions of fields without one of their own, which mean the same wherever they occur."""
 
 _DURATION: Schema = {
     "type": "string",
@@ -273,8 +284,8 @@ _CONDITION: Schema = {
             "enum": ["True", "False", "Unknown"],
             "description": "Whether it holds.",
         },
-        "reason": {"type": "string", "maxLength": 1024, "description": "Why, in one word for programs."},
-        "message": {"type": "string", "maxLength": 32768, "description": "Why, for people."},
+        "reason": {"type": "string", "maxLength": 1024, "description": _COMMON["reason"]},
+        "message": {"type": "string", "maxLength": 32768, "description": _COMMON["message"]},
         "lastTransitionTime": {
             "type": "string",
             "format": "date-time",

@@ -12,6 +12,7 @@ from davylamp.cli.output import TableOutput, rendered
 from davylamp.cli.picture import Picture
 from davylamp.cli.screen import errors
 from davylamp.cli.session import Session, Where, session
+from davylamp.kube.clock import SystemClock
 from davylamp.view.table import history as table
 
 
@@ -29,7 +30,7 @@ async def history(where: Where, name: str | None, output: TableOutput | None) ->
                 here.screen.say(f"release.davylamp.dev/{release.metadata.name}")
         elif found:
             everywhere = where.everywhere
-            lines = table(found, here.look, datetime.now(UTC), namespaces=everywhere, names=workload is None)
+            lines = table(found, here.look, SystemClock().now(), namespaces=everywhere, names=workload is None)
             here.screen.print(lines)
         else:
             whose = f" of {here.namespace}/{workload}" if workload else f" in {here.namespace or 'any namespace'}"

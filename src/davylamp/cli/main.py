@@ -58,6 +58,12 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
+class Gate(StrEnum):
+    AUTO = "auto"
+    ADMISSION = "admission"
+    FALLBACK = "fallback"
+
+
 class LogFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -220,24 +226,26 @@ def _ask(
     _run(command(where, verb, name, output, reason=reason, step=step, wait=wait, limit=limit))
 
 
-@app.command(rich_help_panel=STEER)
-def pause(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    reason: Reason = "",
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Halt a release where it is, with the traffic as it is.
+def _steering(verb: Verb, summary: str) -> None:
+    """A command with a reason that is kept in the Release."""
 
-    With --wait: until it stands still.
-    """
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "pause", name, output, reason, wait, timeout)
+    def steer(
+        ctx: typer.Context,
+        name: Name,
+        namespace: Namespace = None,
+        reason: Reason = "",
+        wait: Wait = False,
+        timeout: Timeout = None,
+        output: OutputOption = None,
+        context: Context = None,
+        kubeconfig: Kubeconfig = None,
+    ) -> None:
+        _ask(_where(ctx, kubeconfig, context, namespace), verb, name, output, reason, wait, timeout)
+
+    app.command(verb, rich_help_panel=STEER, help=summary)(steer)
+
+
+_steering("pause", "Halt a release where it is, with the traffic as it is. With --wait: until it stands still.")
 
 
 @app.command(rich_help_panel=STEER)
@@ -245,7 +253,6 @@ def resume(
     ctx: typer.Context,
     name: Name,
     namespace: Namespace = None,
-    reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = None,
     output: OutputOption = None,
@@ -253,8 +260,7 @@ def resume(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Let a paused release go on."""
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "resume", name, output, reason, wait, timeout)
+    _ask(_where(ctx, kubeconfig, context, namespace), "resume", name, output, "", wait, timeout)
 
 
 @app.command(rich_help_panel=STEER)
@@ -274,62 +280,12 @@ def approve(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Let a release leave a step that waits for a person."""
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "approve", name, output, reason, wait, timeout, step)
+    _ask(_where(ctx, kubeconfig, context, namespace), "approve", name, output, reason, wait, timeout, step)
 
 
-@app.command(rich_help_panel=STEER)
-def abort(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    reason: Reason = "",
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Take a release back: the traffic first, then its pods.
-
-    With --wait the exit code is 0 where it was taken back.
-    """
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "abort", name, output, reason, wait, timeout)
-
-
-@app.command(rich_help_panel=STEER)
-def promote(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    reason: Reason = "",
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Complete a release now, whatever steps are left."""
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "promote", name, output, reason, wait, timeout)
-
-
-@app.command(rich_help_panel=STEER)
-def retry(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    reason: Reason = "",
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Try a rejected template again, with a new release."""
-    where = _where(ctx, kubeconfig, context, namespace)
-    _ask(where, "retry", name, output, reason, wait, timeout)
+_steering("abort", "Take a release back: the traffic first, then its pods. With --wait: 0 where it was taken back.")
+_steering("promote", "Complete a release now, whatever steps are left.")
+_steering("retry", "Try a rejected template again, with a new release.")
 
 
 # --- set up ---
@@ -338,9 +294,15 @@ def retry(
 @app.command(rich_help_panel=SET_UP)
 def controller(
     ctx: typer.Context,
-    namespace: Annotated[
-        str | None, typer.Option("-n", "--namespace", metavar="NAME", help="Serve this namespace only; default: all.")
+    namespaces: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-n", "--namespace", metavar="NAME", help="Serve this namespace only; repeatable. Default: all of them."
+        ),
     ] = None,
+    gate: Annotated[
+        Gate, typer.Option(help="How templates are kept from rolling; auto: as the API server can.")
+    ] = Gate.AUTO,
     leader_elect: Annotated[
         bool, typer.Option("--leader-elect", help="Work only while holding a Lease, so that several may run.")
     ] = False,
@@ -351,7 +313,7 @@ def controller(
         str,
         typer.Option(metavar="ADDR:PORT", help="Where /healthz, /readyz and /metrics are; an empty text for nowhere."),
     ] = ":8080",
-    workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 12,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 64,
     log_format: Annotated[LogFormat, typer.Option(help="For people, or for machines.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO,
     context: Context = None,
@@ -362,12 +324,13 @@ def controller(
 
     from davylamp.controller.main import Options, run
 
-    where = _where(ctx, kubeconfig, context, namespace)
+    where = _where(ctx, kubeconfig, context, None)
     logging.getLogger("davylamp").setLevel(log_level.upper())
     options = Options(
         kubeconfig=where.kubeconfig,
         context=where.context,
-        namespaces=(where.namespace,) if where.namespace else (),
+        namespaces=tuple(namespaces or filter(None, [where.namespace])),
+        gate=gate.value,
         listen=listen,
         leader_elect=leader_elect,
         lease_namespace=lease_namespace,

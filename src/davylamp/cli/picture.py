@@ -17,6 +17,7 @@ from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
 from davylamp.controller.since import Since
 from davylamp.core import names
 from davylamp.core.actions import Ref
+from davylamp.core.start import active
 from davylamp.core.world import World
 from davylamp.kube.clock import Clock, SystemClock
 from davylamp.kube.errors import ApiError
@@ -29,6 +30,8 @@ from davylamp.view.model import WorkloadView, view
 if TYPE_CHECKING:
     from davylamp.controller.canaries import CanaryPods
 
+AT_MOST = 100
+"""Canaries in one request: a label selector is a part of the URL."""
 FIRST = ("ReleasePolicy", "Release", "Deployment", "ReplicaSet")
 """What is always read. The rest is only read where traffic comes into it."""
 TRAFFIC = ("Service", "Ingress", "EndpointSlice")
@@ -47,7 +50,10 @@ class Picture:
         self.known = Known(lambda _: None)
         self.since = Since(self.clock)
         self.pods: dict[tuple[str, str], Store[Pod]] = {}
-        """Of a Deployment's namespace and name: all pods that its selector selects."""
+        """Of a Deployment's namespace and name: all pods that its selector selects. What was read for it wins over
+        `canaries`."""
+        self.canaries: Store[Pod] | None = None
+        """The pods of all canaries."""
         for store in self.known.stores.values():
             store.listeners += [self.since.changed, self._told]
 
@@ -62,8 +68,17 @@ class Picture:
         under_way = any(release.active and release.spec.service for release in self.known.releases)
         split = under_way or any(policy.spec.traffic for policy in self.known.policies)
         kinds = {*always, *(TRAFFIC[:2] if split else ()), *(TRAFFIC[2:] if under_way else ())}
-        if kinds:
-            await asyncio.gather(*(self._list(kind) for kind in sorted(kinds)), self._classes())
+        traffic = [*(self._list(kind) for kind in sorted(kinds)), self._classes()] if kinds else []
+        await asyncio.gather(*traffic, self._canaries())
+
+    async def _canaries(self) -> None:
+        """The pods of releases under way, without which nothing can be said of their health and endpoints."""
+        hashes = sorted({release.spec.canary.hash for release in self.known.releases if release.active})
+        self.canaries = Store("Pod")
+        for start in range(0, len(hashes), AT_MOST):
+            some = ",".join(hashes[start : start + AT_MOST])
+            for pod in await self.api.list("Pod", self.namespace, f"{HASH_LABEL} in ({some})"):
+                self.canaries.saw(pod)
 
     async def _list(self, kind: str, namespace: str | None = None) -> None:
         store = self.known.stores[kind]
@@ -132,7 +147,7 @@ class Picture:
     def world(self, namespace: str, name: str) -> World:
         """The world of one Deployment, as the controller would gather it."""
         key = Ref("Deployment", namespace, name)
-        found = self.pods.get((namespace, name))
+        found = self.pods.get((namespace, name), self.canaries)
         sources = Sources(self.known, self.since, cast("CanaryPods", _Pods(None if found is None else tuple(found))))
         deployment = self.known.deployments.get(namespace, name)
         if deployment is not None and deployment.metadata.annotations.get(names.PAUSED_BY) == "davylamp":
@@ -190,15 +205,19 @@ class _Pods:
     def of(self, canary: tuple[str, str]) -> tuple[Pod, ...] | None:
         if self._pods is None:
             return None
-        return tuple(pod for pod in self._pods if pod.metadata.labels.get(HASH_LABEL) == canary[1])
+        return tuple(
+            pod for pod in self._pods if (pod.metadata.namespace, pod.metadata.labels.get(HASH_LABEL)) == canary
+        )
 
 
 def _stable_pods(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
-    """Those of the stable version while there are two, or else all of the Deployment's."""
+    """Those of the stable version while there are two, or else those of what the Deployment runs."""
     release = world.release
-    if release is None or not release.active:
-        return pods
-    return tuple(pod for pod in pods if pod.metadata.labels.get(HASH_LABEL) == release.spec.stable.hash)
+    if release is not None and release.active:
+        hashes = {release.spec.stable.hash}
+    else:
+        hashes = {rs.metadata.labels.get(HASH_LABEL, "") for rs in active(world)}
+    return tuple(pod for pod in pods if pod.metadata.labels.get(HASH_LABEL) in hashes)
 
 
 def _labels(selector: LabelSelector) -> str:

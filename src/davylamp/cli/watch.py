@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from davylamp.cli.follow import Journal, Neglect, follow
 from davylamp.cli.outcome import Outcome, outcome
@@ -52,6 +55,8 @@ async def _watch(
     return await follow(picture, here.namespace, name, see, limit=limit, tick=tick)
 
 
+AROUND_PODS = 14
+"""Lines that may be needed beside those of pods."""
 _WAITING = "waiting for a release to begin; Ctrl-C ends this"
 _FOREVER = "Ctrl-C ends this"
 
@@ -77,7 +82,9 @@ def _frames(here: Session, picture: Picture, live: Any) -> Show:
     from rich.console import Group
 
     def show(view: WorkloadView, hint: str) -> None:
-        look = here.where.look(here.screen.resized())
+        # Where not everything fits, it is pods that are left out, and not what the release waits for.
+        room = max((shutil.get_terminal_size().lines - AROUND_PODS) // 2, 1)
+        look = msgspec.structs.replace(here.where.look(here.screen.resized()), pods=room)
         lines: list[Line] = render(view, look, picture.now, pods="all")
         if hint:
             lines.append((Span(f"  {hint}", "waiting"),))

@@ -15,7 +15,7 @@ from davylamp.kube.protocol import Api
 from davylamp.kube.reflector import Reflector
 from davylamp.kube.store import Store
 
-GATHERING = 0.2
+GATHERING = 0.5
 """Seconds in which canaries are gathered for one watch."""
 AT_MOST = 100
 """Canaries in one watch: its label selector is a part of the URL."""

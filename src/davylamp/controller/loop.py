@@ -65,7 +65,7 @@ class Controller:
         *,
         namespaces: Sequence[str] = (),
         gate: Gate | Literal["auto"] = "auto",
-        workers: int = 12,
+        workers: int = 64,
         instance: str = "davylamp",
     ) -> None:
         self._api = api

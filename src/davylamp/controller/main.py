@@ -26,6 +26,8 @@ from davylamp.kube.clock import Clock, SystemClock
 from davylamp.kube.lease import Election
 
 LEASE_NAME = "davylamp"
+AT_THE_START = 30.0
+"""Seconds that reading everything may take without the garbage collector."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     gate: Gate | Literal["auto"] = "auto"
     """How templates are kept from rolling; `auto`: as the API server can."""
     log_format: Format = "text"
-    workers: int = 12
+    workers: int = 64
 
 
 async def run(options: Options) -> None:
@@ -88,9 +90,11 @@ async def _control(controller: Controller, kube: Kube, clock: Clock, options: Op
 
 
 async def _settle(controller: Controller) -> None:
-    """What was read at the start stays for long: keep the garbage collector from walking through it again and again."""
+    """What is read at the start stays for long: keep the garbage collector from walking through it again and again."""
     gc.disable()
-    await controller.synced.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AT_THE_START):
+            await controller.synced.wait()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from davylamp.api.types import Phase, Release
 from davylamp.kube.clock import Clock
@@ -15,6 +15,8 @@ class Metrics:
     """One set of numbers in a registry of its own, so that several controllers fit into one process."""
 
     def __init__(self, clock: Clock) -> None:
+        # They would double the number of series, to tell when each began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._clock = clock
         self.registry = registry = CollectorRegistry()
         self.releases = Gauge("davylamp_releases", "Releases by phase.", ["phase"], registry=registry)

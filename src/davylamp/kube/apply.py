@@ -1,7 +1,7 @@
 """Carries out the actions of a plan, in order, and stops at the first failure.
 
-Events are told aside, one at a time, so that telling never makes a release wait: not for the API server, and not for
-200 other releases that begin in the same second.
+Events are told aside, when nothing else is being written, so that telling never makes a release wait: not for the
+API server, and not for 200 other releases that begin in the same second.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NOTE_LIMIT = 1024
 REPORTER = "davylamp.dev/controller"
 UNTOLD_LIMIT = 5000
 """Events that may wait to be told; then the oldest are dropped."""
-BETWEEN = 0.02
-"""Seconds between two Events: releases that begin together need the API server for themselves."""
+AFTER, AT_LAST = 0.05, 5.0
+"""Seconds without other writes after which Events are written, and seconds after which they are in any case."""
 REMEMBERED = 20_000
 """Names of Events told, so that none is sent twice. (After a restart the API server's 409 says so.)"""
 
@@ -67,6 +67,8 @@ class Writer:
         self._untold: deque[Announce] = deque()
         self._told: dict[tuple[str, str], None] = {}
         self._news = asyncio.Event()
+        self._writing = 0
+        self._wrote_at = 0.0
 
     async def carry_out(self, actions: Iterable[Action]) -> None:
         """Do all of `actions` in order.
@@ -75,6 +77,14 @@ class Writer:
         and Foreign where an object can't be created because somebody else's has its name. Events are left to
         `tell`; one that can't be written stops nothing: it is logged and counted.
         """
+        self._writing += 1
+        try:
+            await self._in_order(actions)
+        finally:
+            self._writing -= 1
+            self._wrote_at = self._clock.time()
+
+    async def _in_order(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
                 case Create():
@@ -87,13 +97,18 @@ class Writer:
                     self._announce(action)
 
     async def tell(self) -> None:
-        """Write the Events, until cancelled."""
+        """Write the Events whenever there is time for them, until cancelled."""
         while True:
-            while self._untold:
-                await self._tell(self._untold.popleft())
-                await sleep(self._clock, BETWEEN)
-            self._news.clear()
             await self._news.wait()
+            self._news.clear()
+            due = self._clock.time() + AT_LAST
+            while self._busy and self._clock.time() < due:
+                await sleep(self._clock, AFTER)
+            await self.drain()
+
+    @property
+    def _busy(self) -> bool:
+        return self._writing > 0 or self._clock.time() < self._wrote_at + AFTER
 
     async def drain(self) -> None:
         """Write the Events that wait now, without a pause."""

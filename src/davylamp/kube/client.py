@@ -40,6 +40,8 @@ PATIENCE = 3
 
 log = logging.getLogger(__name__)
 
+Manifests = list[dict[str, Any]]
+
 OnRequest = Callable[[str, str, int], None]
 """Told of every request: verb (as in RBAC), kind, HTTP status (0: no answer)."""
 
@@ -119,7 +121,7 @@ class Kube:
     async def list(self, kind: str, namespace: str = "", labels: str = "") -> list[Any]:
         return [item async for page in self.pages(kind, namespace, labels) for item in page.items]
 
-    async def list_raw(self, kind: str, namespace: str = "", labels: str = "") -> list[dict[str, Any]]:  # type: ignore[valid-type]
+    async def list_raw(self, kind: str, namespace: str = "", labels: str = "") -> Manifests:
         row = kind_of(kind)
         head = {"apiVersion": row.api_version, "kind": kind}
         return [
@@ -287,9 +289,14 @@ class Kube:
 
     async def _headers(self, request: _Request) -> dict[str, str]:
         headers = {} if request.body is None else {"Content-Type": request.content_type}
-        if token := await self._credentials.header():
-            headers["Authorization"] = token
-        return headers
+        if request.verb == "watch":
+            # The API server would compress each event by itself, for each watch: its CPU is worth more than bytes.
+            headers["Accept-Encoding"] = "identity"
+        try:
+            token = await self._credentials.header()
+        except ConfigProblem as error:
+            raise ApiError(0, "Unauthorized", str(error), verb=request.verb, ref=request.ref) from error
+        return headers | ({"Authorization": token} if token else {})
 
     def _worth_again(self, code: int, attempt: int) -> bool:
         return code == 429 or (code == 401 and attempt == 1 and self._credentials.refused())

@@ -50,9 +50,9 @@ class ApiError(Exception):
 
     @property
     def terminating(self) -> bool:
-        """The namespace is being deleted, and nothing can be created in it any more. (The status has it as a cause
-        too, but only for some kinds.)"""
-        return self.forbidden and "because it is being terminated" in self.message
+        """The namespace is being deleted or gone, and nothing can be created in it any more."""
+        gone = self.not_found and self.message.startswith('namespaces "')
+        return gone or (self.forbidden and "because it is being terminated" in self.message)
 
     @property
     def unauthorized(self) -> bool:

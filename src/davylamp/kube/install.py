@@ -105,7 +105,7 @@ async def install(
         changes.append(change)
         if manifest["kind"] == "CustomResourceDefinition" and not dry_run:
             await _established(api, clock, manifest, say)
-    changes += await _pruned(trial if dry_run else api, wanted)
+    changes += await _pruned(api, trial if dry_run else api, wanted)
     if options.gate == "fallback":
         offered = await api.exists_api(gate.API, gate.RESOURCE)
         return InstallReport(options.gate, tuple(changes), notes=(BY_CHOICE if offered else FALLBACK,))
@@ -191,14 +191,14 @@ PRUNED = (
 )
 
 
-async def _pruned(api: Api, wanted: list[Manifest]) -> list[Change]:
-    """Delete what an installation with other options has left: rights that are no longer wanted, or a gate."""
+async def _pruned(api: Api, writer: Api, wanted: list[Manifest]) -> list[Change]:
+    """Delete (by `writer`) what other options have left: rights that are no longer wanted, or a gate."""
     keep = {ref_of_manifest(manifest) for manifest in wanted}
     changes = []
     for kind in PRUNED:
         for ref in await installed(api, kind):
             if ref not in keep:
-                await api.delete(ref)
+                await writer.delete(ref)
                 changes.append(_change(ref, "deleted"))
     return changes
 
@@ -244,7 +244,7 @@ async def _proven(api: Api, trial: Api, options: Options, clock: Clock, say: Say
     began = clock.time()
     try:
         for manifest in _probe(namespace):
-            await api.apply(manifest)
+            await _applied_soon(api, clock, manifest, began + ESTABLISHED)
         attempt = 0
         while not await _held(trial, namespace, attempt):
             if clock.time() - began >= ACTIVE:
@@ -256,6 +256,18 @@ async def _proven(api: Api, trial: Api, options: Options, clock: Clock, say: Say
         return round(clock.time() - began, 1), ""
     finally:
         await remove_probe(api, namespace)
+
+
+async def _applied_soon(api: Api, clock: Clock, manifest: Manifest, deadline: float) -> None:
+    """One of several API servers may serve a CRD a few seconds after another."""
+    while True:
+        try:
+            await api.apply(manifest)
+            return
+        except ApiError as error:
+            if not error.not_found or clock.time() >= deadline:
+                raise
+        await sleep(clock, POLL)
 
 
 async def _held(trial: Api, namespace: str, attempt: int) -> bool:

@@ -75,7 +75,8 @@ def _labelled(manifest: Manifest) -> Manifest:
 
 RBAC = "rbac.authorization.k8s.io"
 _V1 = f"{RBAC}/v1"
-LOOK = ["get", "list", "watch"]
+WATCH = ["list", "watch"]
+LOOK = ["get", *WATCH]
 
 
 def _rule(group: str, resources: str, verbs: list[str]) -> Manifest:
@@ -83,27 +84,28 @@ def _rule(group: str, resources: str, verbs: list[str]) -> Manifest:
 
 
 IN_NAMESPACES = [
-    _rule(GROUP, "releasepolicies", [*LOOK, "patch"]),
-    _rule(GROUP, "releases", [*LOOK, "create", "patch", "delete"]),
+    _rule(GROUP, "releasepolicies", [*WATCH, "patch"]),
     _rule(GROUP, "releasepolicies/status releases/status", ["patch"]),
+    _rule("apps", "deployments", [*WATCH, "patch"]),
+    # What is created is read where it turns out to exist: ours from before a crash, or somebody else's?
+    _rule(GROUP, "releases", [*LOOK, "create", "patch", "delete"]),
+    _rule("apps", "replicasets", [*LOOK, "create", "patch", "delete"]),
+    _rule("", "services", [*LOOK, "create", "patch", "delete"]),
+    _rule("networking.k8s.io", "ingresses", [*LOOK, "create", "patch", "delete"]),
+    _rule("discovery.k8s.io", "endpointslices", WATCH),
+    _rule("", "pods", WATCH),
+    _rule("", "pods/log", ["get"]),
+    _rule("events.k8s.io", "events", ["create"]),
     # Where the plugin OwnerReferencesPermissionEnforcement is on (OpenShift), an ownerReference that blocks its
     # owner's deletion may be set only by who may update the owner's finalizers. Of Releases, ReplicaSets and the
     # canary's objects, the owners are these.
     _rule(GROUP, "releasepolicies/finalizers releases/finalizers", ["update"]),
     _rule("apps", "deployments/finalizers", ["update"]),
-    _rule("apps", "deployments", [*LOOK, "patch"]),
-    _rule("apps", "replicasets", [*LOOK, "create", "patch", "delete"]),
-    _rule("", "services", [*LOOK, "create", "patch", "delete"]),
-    _rule("networking.k8s.io", "ingresses", [*LOOK, "create", "patch", "delete"]),
-    _rule("discovery.k8s.io", "endpointslices", LOOK),
-    _rule("", "pods", LOOK),
-    _rule("", "pods/log", ["get"]),
-    _rule("events.k8s.io", "events", ["create"]),
 ]
 """What the controller does in each namespace, and nothing else."""
-CLUSTER_WIDE = [_rule("networking.k8s.io", "ingressclasses", LOOK)]
+CLUSTER_WIDE = [_rule("networking.k8s.io", "ingressclasses", WATCH)]
 """What it reads that belongs to no namespace."""
-LEASES = [_rule("coordination.k8s.io", "leases", ["get", "create", "update", "patch"])]
+LEASES = [_rule("coordination.k8s.io", "leases", ["get", "create", "patch"])]
 """Leader election, in its own namespace."""
 
 

@@ -4,7 +4,8 @@ The order is such that each moment is a good one to crash in, and a second run g
 
 1. the gate, so that no new release begins
 2. with --force: releases under way are taken back, by the controller or, where none answers, from here
-3. the controller and its rights: from here on nothing of ours writes any more
+3. the controller and its rights: from here on nothing of ours writes any more, and what has begun in the last
+   moment is taken back from here
 4. policies before Releases (a Release is the memory of a rejected template), their finalizers first
 5. Deployments go on, but for those that hold a template which never became stable; Services are given back
 6. CRDs, roles, service account, namespace
@@ -85,6 +86,7 @@ async def uninstall(
     changes += await _stop_controller(api, clock, say)
     for kind in RIGHTS:
         changes += await _delete_all(api, kind)
+    await _take_all_back(api, clock, await _active(api, served), by, clock.time() + within)
     for kind in KINDS:
         changes += await _delete_ours(api, kind) if kind in served else []
     deployments, left = await held.let_go(api, kubectl)
@@ -147,14 +149,20 @@ async def _finish(api: Api, clock: Clock, by: str, within: float, say: Say) -> N
         orphans = [r for r in left if r.metadata.uid not in answered and clock.time() >= asked[r.metadata.uid][1]]
         if orphans:
             say(f"no controller answers: taking back from here {', '.join(map(_name, orphans[:10]))}")
-            limit = asyncio.Semaphore(AT_ONCE)
-            await asyncio.gather(*(_take_back(api, clock, release, deadline, limit) for release in orphans))
+            await _take_all_back(api, clock, orphans, by, deadline)
         await sleep(clock, POLL)
 
 
-async def _take_back(api: Api, clock: Clock, release: Release, deadline: float, limit: asyncio.Semaphore) -> None:
-    async with limit:
-        await take_back(api, clock, release, deadline)
+async def _take_all_back(api: Api, clock: Clock, releases: list[Release], by: str, deadline: float) -> None:
+    """Take them back from here."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def take_one(release: Release) -> None:
+        async with limit:
+            await _abort(api, release, by)
+            await take_back(api, clock, release, deadline)
+
+    await asyncio.gather(*map(take_one, releases))
 
 
 async def _abort(api: Api, release: Release, by: str) -> str:

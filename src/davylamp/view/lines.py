@@ -34,12 +34,14 @@ class Look(msgspec.Struct, frozen=True):
     """What has to stand in a command for it to reach the same namespace and cluster: `-n shop`."""
     kubectl: str = "kubectl"
     """kubectl, with what it needs to reach the same cluster: `kubectl --context prod`."""
+    pods: int = 12
+    """How many pods of one side are listed; of more than that, those that aren't ready come first."""
     zone: tzinfo | None = None
     """None is the one of this machine."""
 
     @property
     def glyphs(self) -> Glyphs:
-        return _UNICODE if self.utf8 else _ASCII
+        return UNICODE if self.utf8 else ASCII
 
     def at(self, moment: datetime, now: datetime) -> str:
         return clock(moment, now, self.zone)
@@ -65,8 +67,8 @@ class Glyphs(msgspec.Struct, frozen=True):
     asked: str
 
 
-_UNICODE = Glyphs("✔", "▶", "○", "✘", "■", "├", "└", "→", "…", "█", " ▏▎▍▌▋▊▉", "░")
-_ASCII = Glyphs("[x]", "[>]", "[ ]", "[!]", "[-]", "|", "`", "->", "...", "#", " ", ".")
+UNICODE = Glyphs("✔", "▶", "○", "✘", "■", "├", "└", "→", "…", "█", " ▏▎▍▌▋▊▉", "░")
+ASCII = Glyphs("[x]", "[>]", "[ ]", "[!]", "[-]", "|", "`", "->", "...", "#", " ", ".")
 
 
 def bar(share: float, asked: float, cells: int, glyphs: Glyphs) -> str:

@@ -16,8 +16,6 @@ Pods = Literal["all", "unready"]
 INDENT = 10
 CELLS = 20
 """Length of a bar, where there is room for it."""
-MOST_PODS = 12
-"""Pods of one side that are listed; of more than that, those that aren't ready come first."""
 
 
 def render(view: WorkloadView, look: Look, now: datetime, *, pods: Pods = "unready") -> list[Line]:
@@ -131,9 +129,9 @@ def _pods(side: SideView, look: Look, now: datetime, which: Pods) -> list[Line]:
     found = [pod for pod in side.pods or () if which == "all" or not pod.ready]
     if not found:
         return []
-    if len(found) > MOST_PODS:
+    if len(found) > look.pods:
         found.sort(key=lambda pod: pod.ready)
-    listed, rest = found[:MOST_PODS], len(found) - MOST_PODS
+    listed, rest = found[: look.pods], len(found) - look.pods
     glyphs = look.glyphs
     rows = []
     for number, pod in enumerate(listed, 1):
