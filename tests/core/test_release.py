@@ -144,6 +144,15 @@ def test_abort_takes_the_release_back_from_any_step(step: int) -> None:
     assert cluster.get("Deployment", "web")["spec"]["paused"], "hold: the rejected template gets no pods"
 
 
+def test_a_release_that_is_taken_back_shows_no_weight() -> None:
+    cluster = started(steps=[{"weight": 50, "approve": True}])
+    cluster.run()
+    assert cluster.release["status"]["weight"]["asked"] == 50
+    cluster.command(abort={})
+    cluster.run()
+    assert cluster.release["status"]["weight"] == {"asked": 0, "inEffect": 0, "how": "no pods"}
+
+
 def test_abort_at_weight_100_moves_the_service_back_before_the_canary_goes() -> None:
     cluster = started(steps=[{"weight": 10}, {"weight": 100, "approve": True}])
     cluster.run()

@@ -95,7 +95,7 @@ def _pods(case: Case) -> Plan | None:
         return Plan((delete,), "RollingBack", "deleting the canary's pods")
     left = len(case.living_pods)
     if left:
-        return Plan((), "RollingBack", f"{left} canary pods are still going")
+        return Plan((), "RollingBack", f"{left} of the canary's pods still going")
     return None
 
 

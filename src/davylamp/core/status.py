@@ -23,7 +23,7 @@ def entered(release: Release, now: datetime, *, phase: Phase, reason: str, messa
         message=message,
         observed_generation=release.metadata.generation,
         started_at=release.status.started_at or release.metadata.creation_timestamp or now,
-        finished_at=now if phase.final else None,
+        finished_at=(release.status.finished_at or now) if phase.final else None,
         conditions=conditions(release, phase, reason, message, now),
         history=(*_before(release), Transition(now, reason, message))[-HISTORY:],
         **fields,
@@ -47,7 +47,8 @@ def _content(status: ReleaseStatus) -> dict[str, object]:
     """A status as a merge patch that also clears what has gone back to its default."""
     content = msgspec.to_builtins(status)
     cleared = {name: None for name in ("finishedAt", "end", "stepSince") if name not in content}
-    return {"phase": status.phase, "step": status.step, **content, **cleared}
+    weight = {"asked": status.weight.asked, "inEffect": status.weight.in_effect, "how": status.weight.how}
+    return {"phase": status.phase, "step": status.step, **content, "weight": weight, **cleared}
 
 
 def in_effect(release: Release, now: datetime, number: int, weight: WeightStatus, message: str) -> Patch:
