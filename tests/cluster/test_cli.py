@@ -64,6 +64,8 @@ def test_a_watch_sees_a_broken_version_come_and_go_and_retry_tries_it_again(shop
     shop.open()
     shop.policy(*STEPS)
     watch = follow(shop, "watch", "web", "--timeout", "90s")
+    assert watch.stderr is not None
+    assert "waiting for a release to begin" in watch.stderr.readline()
     shop.kubectl("set", "env", "deployment/web", "CRASH=1")
     out, _ = watch.communicate(timeout=90)
     assert watch.returncode == exits.ROLLED_BACK
