@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from davylamp.embedded.load import Counts, Load
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from davylab.lab import Lab
-from davylab.load import Counts, Load
 
 RPS = 120
 REPORT = 1.0

@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
+from davylamp.embedded.waiting import wait
+from davylamp.embedded.wheels import program
 
 from davylab import cluster, identity, namespace
 from davylab.cluster import Info
 from davylab.errors import LabError
 from davylab.identity import Paths, User
-from davylab.wheels import program
 
 T = TypeVar("T")
 
@@ -165,7 +166,7 @@ class Lab:
         return done.stdout
 
     def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-        """Calls ``predicate`` until it is true, and returns its answer. Raises LabError after ``timeout`` s.
+        """Calls ``predicate`` until it is true, and returns its answer. Raises EmbeddedError after ``timeout`` s.
 
         A LabError of the predicate itself (kubectl: not found yet) counts as "not yet".
         """
@@ -203,22 +204,6 @@ class Lab:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-
-
-def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """See `Lab.wait`."""
-    deadline = time.monotonic() + timeout
-    while True:
-        problem: object
-        try:
-            if found := predicate():
-                return found
-            problem = found
-        except LabError as error:
-            problem = error
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}")
-        time.sleep(POLL)
 
 
 def start(flags: Sequence[str], state: Path, *, end_with_us: bool) -> subprocess.Popen[bytes]:
