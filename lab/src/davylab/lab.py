@@ -99,6 +99,11 @@ class Lab:
         """For processes started with `spawn`, as admin."""
         return Path(self.info.inside_kubeconfig)
 
+    @property
+    def controller_kubeconfig(self) -> Path:
+        """For Davylamp's controller, started with `spawn`: a service account with the rights of its installation."""
+        return self.kubeconfig_of("davylamp", inside=True)
+
     def kubeconfig_of(self, user: str, *, inside: bool = False) -> Path:
         """The kubeconfig of another user of the token file: `davylamp`, or one given as ``users``."""
         path = Paths(self.state).kubeconfig(User(user, user, ()), inside=inside)
