@@ -58,7 +58,7 @@ def lines(frame: Frame, look: Look) -> list[Line]:
             Span(f"  {frame.elapsed:.0f} s", "dim"),
         ),
         (Span("$ ", "dim"), Span(scene.command, "busy")),
-        (Span(look.text(narration(scene, frame.view, frame.asked))),),
+        (Span(look.text(narration(scene, frame.view))),),
         (Span(""),),
     ]
     folded = [piece for line in drawn for piece in fold(line, look.width, 2)]

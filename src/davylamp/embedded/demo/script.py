@@ -108,21 +108,14 @@ def policy(pace: Pace) -> str:
     return yaml.safe_dump(manifest, sort_keys=False)
 
 
-def narration(scene: Scene, view: WorkloadView, asked: float) -> str:
-    """What happens, and what a person could do, in one sentence or two. Commands are in backticks.
-
-    ``asked`` is the scene's version's share of the traffic as the objects say it, in percent.
-    """
-    new = scene.version
+def narration(scene: Scene, view: WorkloadView) -> str:
+    """What happens, and what a person could do about it, in a sentence or two. Commands are in backticks."""
+    new, old = scene.version, STABLE.partition(":")[2]
     match view.state:
         case "Starting":
             return f"The change of the template paused the Deployment in that very write: no pod of {new} has started."
-        case "Pending" | "Progressing" if asked == 0:
-            return f"Pods of {new} start beside the others. Nobody reaches them before they are ready."
-        case "Pending" | "Progressing" if asked < 100:
-            return f"{asked:.0f} % of the requests for {new}. `davy abort {NAME}` would take it back at once."
         case "Pending" | "Progressing":
-            return f"All requests for {new}; the pods of {STABLE.partition(':')[2]} still run, in case."
+            return _in_step(view, new, old)
         case "Promoting":
             return f"The pods of {new} become the Deployment's own: none is restarted, nothing rolls a second time."
         case "RollingBack":
@@ -132,3 +125,12 @@ def narration(scene: Scene, view: WorkloadView, asked: float) -> str:
         case "Stable" if scene.end is Phase.COMPLETED:
             return f"Everybody has {new}, and the pods that were tried are the ones that stay."
     return f"{REPLICAS} pods of an ordinary Deployment behind an Ingress, and requests that nobody repeats."
+
+
+def _in_step(view: WorkloadView, new: str, old: str) -> str:
+    asked = view.weight.asked if view.weight is not None else 0
+    if view.canary is None or view.canary.ready < view.canary.wanted or not view.canary.wanted:
+        return f"Pods of {new} start beside those of {old}. Nobody reaches them before they are ready."
+    if asked < 100:
+        return f"{asked} % of the requests for {new}. `davy abort {NAME}` would take it back at once."
+    return f"All requests for {new}; the pods of {old} still run, in case."
