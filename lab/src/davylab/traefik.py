@@ -17,7 +17,7 @@ ADMIN = f"{TRAEFIK_ADDRESS}:9000"
 
 def command(*, throttle: float | None, gateway: bool) -> list[str]:
     """Traefik's command line. ``throttle``: the least seconds between two configurations (Traefik: 2)."""
-    args = traefik.command(WEB, ADMIN, throttle=throttle)
+    args = traefik.command(WEB, ADMIN, throttle=throttle, status_address=TRAEFIK_ADDRESS)
     if gateway:
         args.append("--providers.kubernetesgateway=true")
         args.append(f"--providers.kubernetesgateway.statusaddress.ip={TRAEFIK_ADDRESS}")

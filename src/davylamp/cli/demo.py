@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from davylamp.cli.exits import FAILED, INTERRUPTED, OK, Failure
 from davylamp.cli.picture import Picture
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 WHERE = Where(namespace=NAMESPACE)
+AROUND_PODS = 22
+"""Lines that may be needed beside those of pods."""
 AGAIN = 5.0
 """Seconds after which a line is written although nothing has changed."""
 
@@ -133,7 +138,8 @@ class Terminal:
         if self._live is None:
             self._live = Live(console=self._screen.console(), auto_refresh=False, vertical_overflow="crop")
             self._live.start()
-        look = WHERE.look(self._screen.resized())
+        room = max(shutil.get_terminal_size().lines - AROUND_PODS, 1)
+        look = msgspec.structs.replace(WHERE.look(self._screen.resized()), pods=room)
         self._live.update(Group(*map(styled, frames.lines(frame, look))), refresh=True)
 
     def scene_over(self, frame: Frame) -> None:

@@ -9,11 +9,13 @@ from davylamp.embedded.wheels import program
 INGRESS_CLASS = "nginx"
 
 
-def command(web: str, admin: str, *, throttle: float | None = None) -> list[str]:
+def command(web: str, admin: str, *, throttle: float | None = None, status_address: str = "") -> list[str]:
     """Traefik's command line. The cluster is that of the environment's KUBECONFIG.
 
     ``web`` and ``admin`` (/ping, /metrics, /api/rawdata) are ADDRESS:PORT, never 0.0.0.0, which would take the port
     from every pod. ``throttle``: the least seconds between two configurations (Traefik: 2).
+    ``status_address`` is written into the status of Ingresses; it writes protobuf, which not every API server
+    reads.
     """
     args = [
         str(program("traefik")),
@@ -28,8 +30,9 @@ def command(web: str, admin: str, *, throttle: float | None = None) -> list[str]
         "--global.sendanonymoususage=false",
         "--log.level=INFO",
         "--providers.kubernetesingressnginx=true",
-        f"--providers.kubernetesingressnginx.publishstatusaddress={web.rpartition(':')[0]}",
     ]
+    if status_address:
+        args.append(f"--providers.kubernetesingressnginx.publishstatusaddress={status_address}")
     if throttle is not None:
         args.append(f"--providers.kubernetesingressnginx.throttleduration={throttle}s")
     return args
