@@ -32,7 +32,7 @@ cluster-test: binaries  ## the tests on a real control plane
 	$(BIN)/pytest -m cluster tests/cluster lab/tests
 
 demo: binaries  ## a good and a bad release on a real control plane, live (KEEP=1 leaves it running)
-	$(BIN)/python -m davylab.demo $(if $(KEEP),--keep)
+	$(BIN)/davy demo --cluster real $(if $(KEEP),--keep)
 
 cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig
 	$(BIN)/davylab up --state .lab --traefik --detach

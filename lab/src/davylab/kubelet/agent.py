@@ -15,8 +15,8 @@ from pathlib import Path
 import aiohttp
 import msgspec
 from aiohttp import web
+from davylamp.embedded import hellok8s
 
-from davylab import hellok8s
 from davylab.api import MERGE, Api, ApiError
 from davylab.identity import KUBELET, Paths
 from davylab.kubelet import logs

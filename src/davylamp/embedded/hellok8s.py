@@ -74,6 +74,7 @@ class App:
         self.ready = False
         self.draining = False
         self.connections: set[Connection] = set()
+        self.unconnected = asyncio.Event()
         self.requests: dict[tuple[str, str, int], int] = {}
         self.durations: dict[int, list[float]] = {}  # status -> a count for each bucket, +Inf's, the sum
         self.started = time.time()
@@ -151,10 +152,13 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if peer else "-"
         self.app.connections.add(self)
+        self.app.unconnected.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.app.connections.discard(self)
+        if not self.app.connections:
+            self.app.unconnected.set()
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -261,8 +265,8 @@ async def serve(app: App) -> int:
     for connection in tuple(app.connections):
         if connection.idle() and connection.transport:
             connection.transport.close()
-    while app.connections:
-        await asyncio.sleep(0.02)  # requests in flight; the kubelet's SIGKILL is the limit
+    if app.connections:
+        await app.unconnected.wait()  # requests in flight; the kubelet's SIGKILL is the limit
     return 0
 
 

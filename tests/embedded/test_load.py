@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from davylab.load import (
+from davylamp.embedded.load import (
     NO_VERSION,
     Answer,
     Counts,

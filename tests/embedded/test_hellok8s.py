@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from davylab import hellok8s, wait
+from davylamp.embedded import hellok8s
+from davylamp.embedded.waiting import wait
 
 Start = Callable[..., "Server"]
 

@@ -19,16 +19,14 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from davylab.errors import LabError
-
-if TYPE_CHECKING:
-    from davylab.lab import Lab
+from davylamp.embedded.errors import EmbeddedError
 
 NO_VERSION = "-"  # for answers without an X-Version header: the proxy's own
 
@@ -219,6 +217,7 @@ class Generator:
         self.tasks: set[asyncio.Task[None]] = set()
         self.total = Summary()
         self.interval = Counts()
+        self.one_ended = asyncio.Event()
         self.latencies: Counter[int] = Counter()  # by tenths of a millisecond
 
     # -- the books ---------------------------------------------------------------------------------
@@ -231,10 +230,12 @@ class Generator:
         if answer.status >= 500:
             count.failed += 1
             count.failed_by_version[answer.version] += 1
+        self.one_ended.set()
 
     def lose(self, reason: str) -> None:
         self.interval.lost += 1
         self.total.losses[reason] += 1
+        self.one_ended.set()
 
     def close_interval(self, began: float) -> Counts:
         """What happened since the last call, added to the total."""
@@ -308,7 +309,8 @@ class Generator:
                 issued += 1
             await _pause(stopping, began + issued / settings.rps - time.perf_counter())
         while self.interval.sent + self.total.sent > self._ended():
-            await asyncio.sleep(0.01)  # each ends by an answer, a loss or its timeout
+            self.one_ended.clear()
+            await self.one_ended.wait()  # each ends by an answer, a loss or its timeout
         if reporter:
             reporter.cancel()
             self._print(self.close_interval(began))
@@ -395,8 +397,17 @@ def _counter(kind: type, value: dict[str, int]) -> Counter[str]:
     return Counter(value)
 
 
+class Place(Protocol):
+    """Where pods can be reached: a cluster that starts processes in its own network."""
+
+    @property
+    def inside_traefik_url(self) -> str: ...
+
+    def spawn(self, command: Sequence[str | Path], **popen: Any) -> subprocess.Popen[Any]: ...
+
+
 class Load:
-    """The load generator as a subprocess inside a lab, and its counts so far.
+    """The load generator as a subprocess beside a cluster's pods, and its counts so far.
 
     >>> with Load(lab, host="shop.example", rps=100) as load:        # doctest: +SKIP
     ...     before = load.snapshot()
@@ -406,7 +417,7 @@ class Load:
 
     def __init__(
         self,
-        lab: Lab,
+        place: Place,
         *,
         host: str,
         rps: float = 100.0,
@@ -416,12 +427,16 @@ class Load:
         report: float = 0.2,
     ) -> None:
         """``url`` is Traefik's entry point if left out. ``report``: seconds that a snapshot can be behind."""
-        command = [sys.executable, "-m", "davylab", "load", "--json", "--report", str(report)]
-        command += ["--url", url or lab.inside_traefik_url, "--host", host, "--rps", str(rps)]
-        command += ["--connections", str(connections)]
-        for name, value in (headers or {}).items():
-            command += ["--header", f"{name}={value}"]
-        self.process = lab.spawn(command, stdout=subprocess.PIPE, text=True)
+        settings = Settings(
+            url=url or place.inside_traefik_url,
+            host=host,
+            rps=rps,
+            headers=tuple((headers or {}).items()),
+            connections=connections,
+            report=report,
+        )
+        command = [sys.executable, "-m", __name__, msgspec.json.encode(settings).decode()]
+        self.process = place.spawn(command, stdout=subprocess.PIPE, text=True)
         self.counts = Counts()
         self.summary = Summary()
         self.lock = threading.Lock()
@@ -439,9 +454,9 @@ class Load:
                     self.counts.add(found)
 
     def snapshot(self) -> Counts:
-        """The counts since the start. Raises LabError if the generator has died."""
+        """The counts since the start. Raises EmbeddedError if the generator has died."""
         if (code := self.process.poll()) is not None:
-            raise LabError(f"the load generator has ended with {code}: its error is on stderr")
+            raise EmbeddedError(f"the load generator has ended with {code}: its error is on stderr")
         with self.lock:
             return copy.deepcopy(self.counts)
 
@@ -458,3 +473,7 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+if __name__ == "__main__":
+    run(msgspec.json.decode(sys.argv[1], type=Settings), as_json=True)
