@@ -25,11 +25,13 @@ from typing import Any
 import aiohttp
 import msgspec
 import yaml
+from davylamp.embedded import process
+from davylamp.embedded.kubelet.api import Api, ApiError
 from davylamp.embedded.traefik import ingress_class
 from davylamp.embedded.wheels import program
 
-from davylab import binaries, identity, namespace, process, relay, traefik
-from davylab.api import Api, ApiError
+from davylab import binaries, identity, namespace, relay, traefik
+from davylab.api import connect
 from davylab.binaries import Binaries
 from davylab.errors import LabError
 from davylab.identity import ADMIN, API_PORT, DAVYLAMP, KUBELET, TRAEFIK, Paths, User
@@ -134,7 +136,7 @@ async def run(
     async def starting() -> Info:
         for name in ("etcd", "kube-apiserver"):
             children[name] = _start(components[name], paths)
-        async with Api(paths.kubeconfig(inside=True), paths.certificate) as api:
+        async with connect(paths.kubeconfig(inside=True), paths.certificate) as api:
             await _until_true("kube-apiserver", lambda: _answers(f"{api.server}/readyz"), children, paths)
             await _until_true("kube-apiserver", lambda: _prepare(options, api, definitions), children, paths)
             for name in components.keys() - children.keys():

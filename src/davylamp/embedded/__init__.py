@@ -1,1 +1,4 @@
-"""A cluster in one process, for the demo, for simulation and for tests: the extra `davylamp[embedded]`."""
+"""A Kubernetes cluster in one process, for demo, simulation and tests: the extra `davylamp[embedded]`.
+
+docs/embedded.md tells what it does not do.
+"""

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from davylab.kubelet import logs, model
-from davylab.kubelet.logs import ContainerLog, Options
-from davylab.kubelet.model import ContainerView, Pod, Running, Terminated, Waiting
+from davylamp.embedded.kubelet import logs, model
+from davylamp.embedded.kubelet.logs import ContainerLog, Options
+from davylamp.embedded.kubelet.model import ContainerView, Pod, Running, Terminated, Waiting
 
 NOW, LATER = "2030-01-01T00:00:00Z", "2030-01-01T00:01:00Z"
 

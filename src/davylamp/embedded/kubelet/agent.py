@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import py_compile
-import signal
-import ssl
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import aiohttp
 import msgspec
 from aiohttp import web
-from davylamp.embedded import hellok8s
 
-from davylab.api import MERGE, Api, ApiError
-from davylab.identity import KUBELET, Paths
-from davylab.kubelet import logs
-from davylab.kubelet.model import Base, Pod, rfc3339
-from davylab.kubelet.pod import Runner, Settings
+from davylamp.embedded.kubelet import logs
+from davylamp.embedded.kubelet.api import MERGE, ApiError
+from davylamp.embedded.kubelet.model import Base, Pod, rfc3339
+from davylamp.embedded.kubelet.network import Addresses, Network
+from davylamp.embedded.kubelet.pod import Runner, Settings
 
 PORT = 10250
-FIRST_POD, LAST_POD = (int(ipaddress.ip_address(a)) for a in ("10.244.1.0", "10.244.255.255"))
+"""Where a kubelet serves logs, on its node's address."""
 
 
 class ListMeta(Base, frozen=True):
@@ -44,13 +37,13 @@ class Event(Base, frozen=True):
 class Agent:
     """All that one kubelet process knows."""
 
-    def __init__(self, settings: Settings, nodes: list[str]) -> None:
+    def __init__(self, settings: Settings, network: Network) -> None:
         self.settings = settings
-        self.nodes = {name: f"10.244.0.{10 + i}" for i, name in enumerate(nodes)}
+        self.nodes = network.nodes
+        self.shared = network.shared
+        self.addresses = Addresses(network)
         self.runners: dict[str, Runner] = {}  # by the pod's uid
         self.tasks: set[asyncio.Task[None]] = set()
-        self.used: set[str] = set()
-        self.last_address = FIRST_POD
 
     # -- pods --------------------------------------------------------------------------------------
 
@@ -61,8 +54,8 @@ class Agent:
             runner.update(pod)
             return
         node_address = self.nodes[pod.spec.node_name]
-        address = node_address if pod.spec.host_network else self.allocate(pod.status.pod_ip)
-        runner = Runner(self.settings, pod, address, node_address)
+        address = node_address if pod.spec.host_network else self.addresses.take(pod.status.pod_ip)
+        runner = Runner(self.settings, pod, address, node_address, shared=self.shared)
         self.runners[pod.metadata.uid] = runner
         task = asyncio.create_task(runner.run())
         self.tasks.add(task)
@@ -70,7 +63,7 @@ class Agent:
 
     def ended(self, runner: Runner, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        self.used.discard(runner.address)
+        self.addresses.free(runner.address)
         if not task.cancelled() and (error := task.exception()):
             print(f"{runner.pod}: {error!r}", flush=True)
         if runner.gone:
@@ -79,18 +72,6 @@ class Agent:
     def lose(self, uid: str) -> None:
         if runner := self.runners.pop(uid, None):
             runner.forget()
-
-    def allocate(self, wanted: str) -> str:
-        """An address that nobody has; freed ones come again only when the range is through."""
-        if wanted and wanted not in self.used:
-            self.used.add(wanted)
-            return wanted
-        while True:
-            self.last_address = FIRST_POD + 1 if self.last_address >= LAST_POD else self.last_address + 1
-            address = str(ipaddress.ip_address(self.last_address))
-            if address not in self.used:
-                self.used.add(address)
-                return address
 
     # -- the watch ---------------------------------------------------------------------------------
 
@@ -204,9 +185,9 @@ def node_object(name: str, address: str) -> dict[str, object]:
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "operatingSystem": "linux",
         "kernelVersion": os.uname().release,
-        "osImage": "davylab",
-        "containerRuntimeVersion": "davylab://0",
-        "kubeletVersion": "v0.0.0-davylab",
+        "osImage": "davylamp",
+        "containerRuntimeVersion": "davylamp://0",
+        "kubeletVersion": "v0.0.0-davylamp",
     }
     return {
         "apiVersion": "v1",
@@ -221,7 +202,7 @@ def node_object(name: str, address: str) -> dict[str, object]:
                 {
                     "type": kind,
                     "status": status,
-                    "reason": "Davylab",
+                    "reason": "Davylamp",
                     "lastHeartbeatTime": now,
                     "lastTransitionTime": now,
                 }
@@ -232,31 +213,14 @@ def node_object(name: str, address: str) -> dict[str, object]:
     }
 
 
-async def run(state: Path, nodes: int, restart_cap: float) -> None:
-    """Until SIGTERM. The pods' processes end with us."""
-    paths = Paths(state)
-    compiled = py_compile.compile(hellok8s.__file__, cfile=str(state / "hellok8s.pyc"), doraise=True)
-    assert compiled
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with Api(paths.kubeconfig(KUBELET, inside=True), paths.certificate) as api:
-        settings = Settings(api, [sys.executable, "-S", "-E", compiled], state / "pods", restart_cap)
-        agent = Agent(settings, [f"node-{i + 1}" for i in range(nodes)])
-        app = web.Application()
-        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", agent.container_logs)
-        server = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await server.setup()
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(paths.certificate, paths.key)
-        for address in agent.nodes.values():
-            await web.TCPSite(server, address, PORT, ssl_context=tls).start()
+async def serve(agent: Agent) -> None:
+    """Registers the agent's nodes and runs their pods, until cancelled; then kills what is left of them."""
+    try:
         await asyncio.gather(*(agent.register(name) for name in agent.nodes))
-        following = asyncio.create_task(agent.follow())
-        ended = asyncio.create_task(stopping.wait())
-        await asyncio.wait([following, ended], return_when=asyncio.FIRST_COMPLETED)
-        if following.done():
-            following.result()  # raises what ended it
+        await agent.follow()
+    finally:
         for runner in agent.runners.values():
             runner.kill()
-        os._exit(0)  # the lab ends: there is nobody to tell how the pods end
+        for task in agent.tasks:
+            task.cancel()
+        await asyncio.gather(*agent.tasks, return_exceptions=True)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,22 @@ from typing import IO
 import aiohttp
 import msgspec
 
-from davylab import process
-from davylab.api import STRATEGIC, Api, ApiError
-from davylab.kubelet import model
-from davylab.kubelet.logs import ContainerLog
-from davylab.kubelet.model import Container, ContainerView, Pod, Running, Terminated, Waiting, rfc3339
+from davylamp.embedded import process
+from davylamp.embedded.kubelet import model
+from davylamp.embedded.kubelet.api import STRATEGIC, Api, ApiError
+from davylamp.embedded.kubelet.logs import ContainerLog
+from davylamp.embedded.kubelet.model import (
+    PORTS,
+    Container,
+    ContainerView,
+    Pod,
+    Running,
+    Terminated,
+    Waiting,
+    initial_view,
+    rfc3339,
+)
+from davylamp.embedded.kubelet.network import free_ports
 
 RUN_THAT_FORGIVES = 30.0  # seconds: a container that ran so long starts with no back-off again (really: 10 min)
 PULL_BACK_OFF_AFTER = 0.5  # seconds for which ErrImagePull is shown before ImagePullBackOff
@@ -41,13 +53,13 @@ class Settings(msgspec.Struct, frozen=True):
 class Runner:
     """The life of one pod on this node. ``pod`` is replaced by the watch, through ``update``."""
 
-    def __init__(self, settings: Settings, pod: Pod, address: str, node_address: str) -> None:
+    def __init__(self, settings: Settings, pod: Pod, address: str, node_address: str, *, shared: bool = False) -> None:
         self.settings = settings
         self.pod = pod
         self.address = address
         self.node_address = node_address
         self.started = pod.status.start_time or _now()
-        self.views = {c.name: _initial_view(pod, c) for c in pod.spec.containers}
+        self.views = {c.name: initial_view(pod, c, _now()) for c in pod.spec.containers}
         self.logs: dict[str, list[ContainerLog]] = {c.name: [] for c in pod.spec.containers}
         self.folder = settings.logs / pod.metadata.uid
         self.changed = asyncio.Event()
@@ -55,6 +67,7 @@ class Runner:
         self.written: object = None
         self.containers: list[asyncio.Task[None]] = []
         self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.ports = _own_ports(pod, address) if shared else {}
 
     def update(self, pod: Pod) -> None:
         self.pod = pod
@@ -84,6 +97,9 @@ class Runner:
                     task.add_done_callback(self._supervised)
                     self.containers.append(task)
         try:
+            if self.ports:
+                said = msgspec.json.encode({str(given): port for given, port in self.ports.items()}).decode()
+                await self._request_until_done("PATCH", {"metadata": {"annotations": {PORTS: said}}}, "")
             while not self.gone:
                 self.changed.clear()
                 if self.pod.metadata.deletion_timestamp is not None:
@@ -141,11 +157,11 @@ class Runner:
             done = await self._request_until_done("PATCH", {"metadata": {"uid": self._uid}, "status": status})
             self.written = _essence(status) if done else None
 
-    async def _request_until_done(self, method: str, body: object) -> bool:
+    async def _request_until_done(self, method: str, body: object, subresource: str = "status") -> bool:
         """False if the object is gone, or not the one any more that we mean."""
         meta = self.pod.metadata
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
-        path = f"{path}/status" if method == "PATCH" else path
+        path = f"{path}/{subresource}" if method == "PATCH" and subresource else path
         content_type = STRATEGIC if method == "PATCH" else "application/json"
         while not self.gone:
             try:
@@ -207,13 +223,7 @@ class Runner:
 
     async def _fail_to_pull(self, container: Container) -> None:
         image = container.image
-        full = image if "/" in image else f"docker.io/library/{image}"
-        if ":" not in full.rpartition("/")[2]:
-            full += ":latest"
-        cause = (
-            f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": '
-            "pull access denied, repository does not exist or may require authorization"
-        )
+        cause = model.pull_problem(image)
         self._show(container, Waiting(reason="ErrImagePull", message=cause))
         await asyncio.sleep(PULL_BACK_OFF_AFTER)
         message = f'Back-off pulling image "{image}": ErrImagePull: {cause}'
@@ -258,13 +268,15 @@ class Runner:
         reading, writing = os.pipe()
         try:
             env = model.environment(self.pod, container, self.address)
+            if container.ports and (own := self.ports.get(container.ports[0].container_port)):
+                env["PORT"] = str(own)
             child = subprocess.Popen(
                 self.settings.hellok8s,
                 env={"PATH": os.environ.get("PATH", ""), **env},
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
-                preexec_fn=process.die_with_parent,
+                preexec_fn=process.die_with_parent if sys.platform == "linux" else None,
             )
         finally:
             os.close(writing)
@@ -287,6 +299,7 @@ class Runner:
         if port is None:
             print(f"{self.pod}: no port {probe.http_get.port!r} in container {container.name}: never ready", flush=True)
             return
+        port = self.ports.get(port, port)
         period = model.probe_period(probe)
         await asyncio.sleep(probe.initial_delay_seconds)
         successes = failures = 0
@@ -307,33 +320,10 @@ class Runner:
             self._show(container, view.state, ready=ready)
 
 
-def _initial_view(pod: Pod, container: Container) -> ContainerView:
-    """Waiting; after a restart of the kubelet, with what the pod's status says of the container's past."""
-    for old in pod.status.container_statuses:
-        if old.name == container.name:
-            if old.state.running:
-                # A real kubelet finds its containers alive; ours died with it, and this counts as a restart.
-                end = Terminated(
-                    exit_code=137,
-                    reason="Error",
-                    message="the lab's kubelet was restarted",
-                    started_at=old.state.running.started_at,
-                    finished_at=_now(),
-                )
-                pause = model.behaviour(container.image) == "pause"
-                restarts = old.restart_count if pause else old.restart_count + 1
-                return ContainerView(
-                    state=Waiting(reason="ContainerCreating"),
-                    last=old.last_state.terminated if pause else end,
-                    restarts=restarts,
-                )
-            last = old.state.terminated or old.last_state.terminated
-            return ContainerView(
-                state=Waiting(reason="ContainerCreating"),
-                last=last,
-                restarts=old.restart_count + (last is not None),
-            )
-    return ContainerView(state=Waiting(reason="ContainerCreating"))
+def _own_ports(pod: Pod, address: str) -> dict[int, int]:
+    """A free port for each that the pod's containers name."""
+    named = [port.container_port for container in pod.spec.containers for port in container.ports]
+    return dict(zip(named, free_ports(address, len(named)), strict=True))
 
 
 def _essence(status: dict[str, object]) -> object:
@@ -344,11 +334,11 @@ def _essence(status: dict[str, object]) -> object:
     return {**status, "conditions": slim}
 
 
-async def http_ok(host: str, port: int, path: str, timeout: float) -> bool:
-    """Whether GET answers with 2xx or 3xx in time."""
+async def http_ok(host: str, port: int, path: str, within: float) -> bool:
+    """Whether GET answers with 2xx or 3xx within so many seconds."""
     writer = None
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
             line = await reader.readline()

@@ -140,6 +140,8 @@ class ContainerView(Base, frozen=True):
     restarts: int = 0
 
 
+PORTS = "davylamp.dev/ports"
+"""The annotation of a pod that shares its address: where its container ports really are, as JSON."""
 Behaviour = Literal["hellok8s", "pause", "absent"]
 
 
@@ -167,6 +169,17 @@ FAULTS = {
 
 def faults(image: str) -> dict[str, str]:
     return FAULTS.get(tag(image).rpartition("-")[2], {})
+
+
+def pull_problem(image: str) -> str:
+    """Why an image that nobody has can't be pulled, as containerd says it."""
+    full = image if "/" in image else f"docker.io/library/{image}"
+    if ":" not in full.rpartition("/")[2]:
+        full += ":latest"
+    return (
+        f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": '
+        "pull access denied, repository does not exist or may require authorization"
+    )
 
 
 def restart_delay(restarts: int, cap: float) -> float:
@@ -213,6 +226,35 @@ def environment(pod: Pod, container: Container, address: str) -> dict[str, str]:
         reference = variable.value_from and variable.value_from.field_ref
         env[variable.name] = known.get(reference.field_path, "") if reference else variable.value
     return env
+
+
+def initial_view(pod: Pod, container: Container, now: str) -> ContainerView:
+    """Waiting; after a restart of the kubelet, with what the pod's status says of the container's past."""
+    for old in pod.status.container_statuses:
+        if old.name == container.name:
+            if old.state.running:
+                # A real kubelet finds its containers alive; ours died with it, and this counts as a restart.
+                end = Terminated(
+                    exit_code=137,
+                    reason="Error",
+                    message="the kubelet was restarted",
+                    started_at=old.state.running.started_at,
+                    finished_at=now,
+                )
+                pause = behaviour(container.image) == "pause"
+                restarts = old.restart_count if pause else old.restart_count + 1
+                return ContainerView(
+                    state=Waiting(reason="ContainerCreating"),
+                    last=old.last_state.terminated if pause else end,
+                    restarts=restarts,
+                )
+            last = old.state.terminated or old.last_state.terminated
+            return ContainerView(
+                state=Waiting(reason="ContainerCreating"),
+                last=last,
+                restarts=old.restart_count + (last is not None),
+            )
+    return ContainerView(state=Waiting(reason="ContainerCreating"))
 
 
 def should_restart(policy: str, exit_code: int) -> bool:
@@ -286,8 +328,8 @@ def _container_status(pod: Pod, container: Container, view: ContainerView) -> di
     return {
         "name": container.name,
         "image": container.image,
-        "imageID": f"davylab://{container.image}" if ran else "",
-        "containerID": f"davylab://{pod.metadata.uid}/{container.name}/{view.restarts}" if ran else "",
+        "imageID": f"davylamp://{container.image}" if ran else "",
+        "containerID": f"davylamp://{pod.metadata.uid}/{container.name}/{view.restarts}" if ran else "",
         "ready": view.ready,
         "started": isinstance(view.state, Running),
         "restartCount": view.restarts,

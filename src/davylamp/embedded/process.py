@@ -7,20 +7,24 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 
-_libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel kills the child when the thread that started it ends, however it does."""
+    """For `preexec_fn` on Linux: the kernel kills the child when the thread that started it ends, however it does."""
+    assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def exited(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the end without a thread; returns the exit code, negative for a signal as `Popen` has it."""
+    """Waits for the end; returns the exit code, negative for a signal as `Popen` has it."""
     if (code := process.poll()) is not None:
         return code
+    if sys.platform != "linux":
+        return await asyncio.to_thread(process.wait)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     handle = os.pidfd_open(process.pid)
