@@ -32,7 +32,7 @@ def images(here: World) -> set[str]:
 
 
 def _runs(obj: Object, image: str) -> bool:
-    return obj["kind"] == "Pod" and obj["spec"]["containers"][0]["image"] == image
+    return obj["kind"] == "Pod" and bool(obj["spec"]["containers"][0]["image"] == image)
 
 
 @pytest.mark.parametrize("routed", [False, True], ids=["by pod ratio", "by nginx weight"])
