@@ -21,7 +21,8 @@ class Cluster:
     ...     await cluster.api().create(manifest)
 
     `behave` says what becomes of each pod, `seed` makes names and uids repeatable. Without `events` no Events are
-    recorded, and without `managed` no managedFields are kept: both cost time that a simulation needs.
+    recorded, and without `managed` no managedFields are kept: both cost time that a simulation needs. With
+    `imagined=False` there is no Node, and somebody else runs the pods (`davylamp.embedded.served`).
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class Cluster:
         seed: int = 0,
         events: bool = True,
         managed: bool = True,
+        imagined: bool = True,
     ) -> None:
         self.clock = clock
         self.store = Store(clock, seed=seed, managed=managed)
         self.controllers = Controllers(self.store, events=events)
         self.pods = Imagined(self.store, behave)
+        self._imagined = imagined
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -52,7 +55,8 @@ class Cluster:
             if self.store.get("Namespace", "", name) is None:
                 self.store.create(_namespace(name))
         self.controllers.start()
-        self.pods.start()
+        if self._imagined:
+            self.pods.start()
 
     def stop(self) -> None:
         self.pods.stop()

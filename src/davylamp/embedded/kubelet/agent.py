@@ -146,16 +146,18 @@ class Agent:
 
     # -- logs --------------------------------------------------------------------------------------
 
+    def runner_of(self, namespace: str, name: str) -> Runner | None:
+        """Of the pod that has the name now; of one that ended and is still there, too."""
+        wanted = (namespace, name)
+        found = [r for r in self.runners.values() if (r.pod.metadata.namespace, r.pod.metadata.name) == wanted]
+        return found[-1] if found else None
+
     async def container_logs(self, request: web.Request) -> web.StreamResponse:
         namespace, name, container = (request.match_info[k] for k in ("namespace", "pod", "container"))
-        found = [
-            runner
-            for runner in self.runners.values()
-            if (runner.pod.metadata.namespace, runner.pod.metadata.name) == (namespace, name)
-        ]
-        if not found or container not in found[-1].logs:
+        found = self.runner_of(namespace, name)
+        if found is None or container not in found.logs:
             raise web.HTTPNotFound(text=f'container "{container}" of pod "{namespace}/{name}" not found\n')
-        runs = found[-1].logs[container]
+        runs = found.logs[container]
         back = 2 if request.query.get("previous") == "true" else 1
         if len(runs) < back:
             what = "previous terminated container" if back == 2 else "container"

@@ -6,7 +6,7 @@ The lines of a file look like those that `kubectl logs --timestamps` prints, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class ContainerLog(asyncio.Protocol):
         self.file = path.open("ab", buffering=0)
         self.partial = b""
         self.closed = asyncio.Event()
-        self.news: set[asyncio.Event] = set()  # one for each follower
+        self.followers: set[Callable[[], None]] = set()  # called when there is more, and at the end
 
     def data_received(self, data: bytes) -> None:
         *lines, self.partial = (self.partial + data).split(b"\n")
@@ -75,8 +75,8 @@ class ContainerLog(asyncio.Protocol):
             self._wake()
 
     def _wake(self) -> None:
-        for event in self.news:
-            event.set()
+        for follower in tuple(self.followers):
+            follower()
 
     def tail(self) -> str:
         """The end of the log, for a termination message."""
@@ -87,7 +87,7 @@ class ContainerLog(asyncio.Protocol):
     async def read(self, options: Options) -> AsyncIterator[bytes]:
         """What `kubectl logs` shows; with follow, until the container ends."""
         news = asyncio.Event()
-        self.news.add(news)
+        self.followers.add(news.set)
         left = options.limit_bytes
         try:
             with self.path.open("rb") as file:
@@ -110,7 +110,7 @@ class ContainerLog(asyncio.Protocol):
                                 return
                             await news.wait()
         finally:
-            self.news.discard(news)
+            self.followers.discard(news.set)
 
 
 def select(content: bytes, options: Options) -> bytes:
