@@ -170,8 +170,10 @@ class Resources:
 
     def name_for(self, group: str, kind: str) -> str:
         """How the store is to call a kind that comes anew: by its kind alone unless another group has that one."""
-        taken = self._by_name.get(kind)
-        return kind if taken is None or taken.group == group else f"{kind}.{group}"
+        known = self._by_kind.get((group, kind))
+        if known is not None:
+            return known.name
+        return f"{kind}.{group}" if kind in self._by_name else kind
 
     def named(self, name: str) -> Resource:
         """By the store's name for it. Raises StatusError 404."""

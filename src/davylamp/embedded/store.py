@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from davylamp.embedded import selectors, status
+from davylamp.embedded import definitions, selectors, status
+from davylamp.embedded.kinds import Kinds
 from davylamp.embedded.resources import Resource, Resources
 from davylamp.embedded.shaping import Shaper
 from davylamp.embedded.writing import Request, bump, changed, check_identity, grace_of, held, new_meta, stamp, with_meta
@@ -73,11 +74,14 @@ class Store:
         self.logs: Logs | None = None
         self.version = 0
         self.random = random.Random(seed)
-        self._shaper = Shaper(self, managed=managed)
+        self.kinds = Kinds(self.resources)
+        self._shaper = Shaper(self.kinds, clock.now, managed=managed)
         self._objects: dict[str, dict[str, dict[str, Object]]] = {}
         self._listeners: list[tuple[str, Listener]] = []
         self._history: deque[Change] = deque(maxlen=history)
         self._compacted = 0
+        self._untold: deque[Change] = deque()
+        self.subscribe(lambda type_, new, old: definitions.follow(self, type_, new), definitions.KIND)
 
     # --- reading ---
 
@@ -99,6 +103,10 @@ class Store:
             wanted = selectors.fields(fields)
             found = [obj for obj in found if selectors.fields_match(wanted, obj)]
         return found
+
+    def unknown_fields(self, resource: Resource, obj: Object) -> Names:
+        """The paths of the fields in a manifest that would be dropped."""
+        return self._shaper.unknown_fields(resource, obj)
 
     # --- watching ---
 
@@ -229,7 +237,7 @@ class Store:
         self._check_namespace(resource, namespace, name)
         if self._find(resource, namespace, name) is not None:
             raise status.already_exists(resource.group, resource.plural, name)
-        new = with_meta(obj, meta)
+        new = self._shaper.fresh(resource, with_meta(obj, meta))
         for admit in self.admission:
             new = admit(None, new, request)
         new = self._shaper.created(resource, new, request)
@@ -262,7 +270,7 @@ class Store:
 
     def _apply(self, resource: Resource, namespace: str, name: str, body: Any, force: bool, request: Request) -> Object:
         old = self._find(resource, namespace, name)
-        new = self._shaper.applied(resource, old, namespace, name, body, force, request)
+        new = self._shaper.applied(resource, old, (namespace, name), body, force, request)
         if old is None:
             return self._create(resource, new, request)
         return self._replace(resource, old, new, request)
@@ -318,12 +326,23 @@ class Store:
             group[meta["name"]] = stored
         if len(self._history) == self._history.maxlen:
             self._compacted = self._history[0].version
-        self._history.append(Change(self.version, type_, resource.name, stored, old))
-        self._shaper.stored(type_, resource, stored, old)
-        for kind, listener in tuple(self._listeners):
-            if not kind or kind == resource.name:
-                listener(type_, stored, old)
+        change = Change(self.version, type_, resource.name, stored, old)
+        self._history.append(change)
+        self._untold.append(change)
+        if len(self._untold) == 1:
+            self._tell()
         return stored
+
+    def _tell(self) -> None:
+        """Tell the listeners, also of what they write themselves, in order."""
+        while self._untold:
+            change = self._untold[0]
+            try:
+                for kind, listener in tuple(self._listeners):
+                    if not kind or kind == change.kind:
+                        listener(change.type, change.new, change.old)
+            finally:
+                self._untold.popleft()
 
     def _vanish(self, resource: Resource, last: Object, old: Object) -> Object:
         return self._commit("DELETED", resource, last, old)
