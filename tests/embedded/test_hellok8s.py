@@ -42,7 +42,7 @@ def start() -> Iterator[Start]:
 
     def begin(**env: str) -> Server:
         process = subprocess.Popen(
-            [sys.executable, "-S", "-E", hellok8s.__file__],
+            [sys.executable, "-S", "-E", "-P", hellok8s.__file__],
             env={"PORT": "0", "VERSION": "v1", "POD_NAME": "web-1", "DRAIN_SECONDS": "0.3", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -142,7 +142,7 @@ def test_a_request_under_way_at_the_end_of_the_drain_is_answered(start: Start) -
 
 def test_crash_prints_a_fatal_line_and_exits_with_the_code() -> None:
     done = subprocess.run(
-        [sys.executable, "-S", "-E", hellok8s.__file__],
+        [sys.executable, "-S", "-E", "-P", hellok8s.__file__],
         env={"CRASH": "3"},
         capture_output=True,
         text=True,

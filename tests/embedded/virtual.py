@@ -7,13 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from davylamp.api import GROUP, VERSION
+from davylamp.api.crd import crds
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.kubelet.imagined import Behave, Course
-from davylamp.embedded.resources import Resource
 from davylamp.embedded.store import Object
 from davylamp.embedded.writing import Request
 from tests.kube.controllers import INGRESS_CLASS, NAMESPACE
@@ -72,11 +71,8 @@ class World:
 
 def serve_ours(cluster: Cluster) -> None:
     """Our own kinds, and a gate, as `davy install` would have them."""
-    for kind, plural in (("Release", "releases"), ("ReleasePolicy", "releasepolicies")):
-        row = Resource(
-            kind, GROUP, VERSION, plural, name=kind, versions=(VERSION,), status=True, generation=True, custom=True
-        )
-        cluster.store.resources.add(row)
+    for crd in crds():
+        cluster.store.create(crd)
     cluster.store.admission.append(lambda old, new, request: _gate(cluster, old, new, request))
 
 

@@ -35,7 +35,7 @@ async def run(state: Path, nodes: int, restart_cap: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with connect(paths.kubeconfig(KUBELET, inside=True), paths.certificate) as api:
-        settings = Settings(api, [sys.executable, "-S", "-E", compiled], state / "pods", restart_cap)
+        settings = Settings(api, [sys.executable, "-S", "-E", "-P", compiled], state / "pods", restart_cap)
         agent = Agent(settings, network(nodes))
         app = web.Application()
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", agent.container_logs)

@@ -111,7 +111,8 @@ class Shaper:
             cause = status.required("fieldManager", "is required for apply patch")
             raise status.invalid("meta.k8s.io", "PatchOptions", "", [cause])
         if not self._managed:
-            return config if old is None else dict(patches.merge(old, config))
+            merged: Object = config if old is None else patches.merge(old, config)
+            return merged
         config = self._without_defaults(resource, config, request)
         schema = self._kinds.schema(resource)
         return managed.applied(schema, old, config, self._writer(resource, request), force=force)
@@ -121,7 +122,8 @@ class Shaper:
     def _without_defaults(self, resource: Resource, config: Object, request: Request) -> Object:
         """A configuration in shape, whose defaults are not the applier's."""
         shaped = self.incoming(resource, None, config, request)
-        return _restricted(shaped, config)
+        found: Object = _restricted(shaped, config)
+        return found
 
     def _filled(self, resource: Resource, old: Object | None, obj: Object) -> Object:
         if resource.name == "CustomResourceDefinition":
