@@ -15,7 +15,7 @@ from davylamp.embedded.resources import Resource
 from davylamp.embedded.routes import Place
 from davylamp.embedded.serving import Serving
 from davylamp.embedded.status import StatusError
-from davylamp.embedded.store import Object, Objects, Store
+from davylamp.embedded.store import Logs, Object, Objects, Store
 from davylamp.embedded.watching import Watch
 from davylamp.embedded.writing import stamp
 
@@ -48,10 +48,10 @@ async def stream_watch(
         except StatusError as error:
             first = [_line("ERROR", error.status)]
             watch.end()
-        await answer.prepare(request)
-        await answer.write(b"".join(first))
-        await _follow(answer, watch, lines)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):  # The client has gone.
+            await answer.prepare(request)
+            await answer.write(b"".join(first))
+            await _follow(answer, watch, lines)
             await answer.write_eof()
     finally:
         watch.close()
@@ -148,21 +148,29 @@ async def stream_log(request: web.Request, store: Store, where: Place) -> web.St
         timestamps=timestamps,
     )
     answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
-    await answer.prepare(request)
-    await answer.write(text)
-    if given.get("follow") in ("true", "1") and store.logs is not None:
-        news = asyncio.Event()
-        with contextlib.ExitStack() as following:
-            following.callback(store.logs.follow(where.namespace, where.name, name, news.set))
-            while True:
-                news.clear()
-                more = store.logs.read(where.namespace, where.name, name, previous=False)[len(raw) :]
-                raw += more
-                if more:
-                    await answer.write(logs.cut(more, timestamps=timestamps))
-                elif store.logs.ended(where.namespace, where.name, name):
-                    break
-                else:
-                    await news.wait()
-    await answer.write_eof()
+    with contextlib.suppress(ConnectionError):  # The client has gone.
+        await answer.prepare(request)
+        await answer.write(text)
+        if given.get("follow") in ("true", "1") and store.logs is not None:
+            await _follow_log(answer, store.logs, (where.namespace, where.name, name), len(raw), timestamps=timestamps)
+        await answer.write_eof()
     return answer
+
+
+async def _follow_log(
+    answer: web.StreamResponse, source: Logs, container: tuple[str, str, str], told: int, *, timestamps: bool
+) -> None:
+    """What comes after the first ``told`` bytes, until the container ends."""
+    news = asyncio.Event()
+    with contextlib.ExitStack() as following:
+        following.callback(source.follow(*container, news.set))
+        while True:
+            news.clear()
+            more = source.read(*container, previous=False)[told:]
+            told += len(more)
+            if more:
+                await answer.write(logs.cut(more, timestamps=timestamps))
+            elif source.ended(*container):
+                return
+            else:
+                await news.wait()
