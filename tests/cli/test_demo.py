@@ -133,7 +133,7 @@ def test_keep_tells_how_to_play_on_and_stays_until_it_is_ended(
     assert stage.closed
 
 
-@pytest.mark.parametrize("cluster", ["real"])
+@pytest.mark.parametrize("cluster", ["embedded", "real"])
 def test_a_missing_package_is_named_with_the_way_to_install_it(
     davy: Davy, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:

@@ -82,7 +82,10 @@ def _stage(cluster: str) -> Open:
     return opens
 
 
-_STAGES = {"real": ("davylab.stage", "pip install ./lab, in a clone of Davylamp")}
+_STAGES = {
+    "embedded": ("davylamp.embedded.demo.embedded", "pip install 'davylamp[embedded]'"),
+    "real": ("davylab.stage", "pip install ./lab, in a clone of Davylamp"),
+}
 
 
 @contextlib.asynccontextmanager

@@ -65,6 +65,7 @@ class Gate(StrEnum):
 
 
 class Cluster(StrEnum):
+    EMBEDDED = "embedded"
     REAL = "real"
 
 
@@ -356,7 +357,9 @@ def controller(
 
 @app.command(rich_help_panel=SET_UP)
 def demo(
-    cluster: Annotated[Cluster, typer.Option(help="Etcd and Kubernetes' own programs (with davylab).")] = Cluster.REAL,
+    cluster: Annotated[
+        Cluster, typer.Option(help="In this process, or etcd and Kubernetes' own programs (davylab).")
+    ] = Cluster.EMBEDDED,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running, until Ctrl-C.")] = False,
 ) -> None:
     """See a good and a bad release live in a minute, on a cluster of its own.
