@@ -164,12 +164,14 @@ class Lab:
             raise LabError(f"`kubectl {' '.join(args)}` failed: {done.stderr.strip()}")
         return done.stdout
 
-    def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-        """Calls ``predicate`` until it is true, and returns its answer. Raises LabError after ``timeout`` s.
+    def wait(
+        self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL
+    ) -> T:
+        """Calls ``predicate`` (``every`` s) until it is true, and returns its answer; LabError after ``timeout`` s.
 
         A LabError of the predicate itself (kubectl: not found yet) counts as "not yet".
         """
-        return wait(predicate, timeout, what)
+        return wait(predicate, timeout, what, every=every)
 
     def pids(self) -> dict[str, int]:
         """The pids of the components now: one that was killed is started again with another."""
@@ -205,7 +207,7 @@ class Lab:
                 child.wait()
 
 
-def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
+def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
     """See `Lab.wait`."""
     deadline = time.monotonic() + timeout
     while True:
@@ -218,7 +220,7 @@ def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T
             problem = error
         if time.monotonic() > deadline:
             raise LabError(f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}")
-        time.sleep(POLL)
+        time.sleep(every)
 
 
 def start(flags: Sequence[str], state: Path, *, end_with_us: bool) -> subprocess.Popen[bytes]:
