@@ -164,9 +164,7 @@ class Lab:
             raise LabError(f"`kubectl {' '.join(args)}` failed: {done.stderr.strip()}")
         return done.stdout
 
-    def wait(
-        self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL
-    ) -> T:
+    def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
         """Calls ``predicate`` (``every`` s) until it is true, and returns its answer; LabError after ``timeout`` s.
 
         A LabError of the predicate itself (kubectl: not found yet) counts as "not yet".
