@@ -349,6 +349,27 @@ def test_without_a_gate_the_deployment_stays_paused_between_releases() -> None:
     assert cluster.get("Deployment", "web")["spec"]["paused"]
 
 
+def test_without_a_gate_a_deleted_policy_lets_the_deployment_go() -> None:
+    cluster = started(10, 100, gate="fallback")
+    cluster.run()
+    cluster.remove("ReleasePolicy", "web")
+    cluster.run()
+    deployment = cluster.get("Deployment", "web")
+    assert not deployment["spec"]["paused"]
+    assert names.PAUSED_BY not in deployment["metadata"].get("annotations", {})
+
+
+def test_without_a_policy_a_held_template_stays_held() -> None:
+    cluster = started(steps=[{"weight": 50, "approve": True}])
+    cluster.run()
+    cluster.command(abort={})
+    cluster.run()
+    cluster.remove("ReleasePolicy", "web")
+    cluster.run()
+    assert cluster.get("Deployment", "web")["spec"]["paused"]
+    assert images(cluster) == {V1}
+
+
 def test_an_old_replica_set_of_the_same_template_does_not_disturb_the_adoption() -> None:
     cluster = started(10, 100)
     cluster.run()

@@ -45,6 +45,7 @@ class Lab:
         throttle: float | None = None,
         nodes: int = 1,
         audit: bool = False,
+        mutating_policies: bool = True,
         restart_cap: float = 10.0,
         users: Sequence[User] = (),
         state: Path | None = None,
@@ -58,6 +59,7 @@ class Lab:
         self.temporary = state is None
         self.children: list[subprocess.Popen[Any]] = []
         flags = _flags(self.state, traefik, gateway, throttle, nodes, audit, restart_cap, users)
+        flags += [] if mutating_policies else ["--no-mutating-policies"]
         flags += ["--temporary"] * self.temporary
         try:
             self.supervisor: subprocess.Popen[bytes] | None = start(flags, self.state, end_with_us=True)
