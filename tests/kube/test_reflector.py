@@ -120,7 +120,7 @@ async def test_a_server_that_is_away_is_asked_again_with_growing_pauses(rig: Rig
 
 
 async def test_trouble_is_logged_once_and_so_is_its_end(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="davylamp.kube.reflector")
 
     def missing(verb: str, ref: Ref) -> None:
         raise ApiError(404, "NotFound", "the server could not find the requested resource", verb=verb, ref=ref)

@@ -50,6 +50,7 @@ def release(
         steps=spec.steps,
         service=traffic.service,
         ingresses=traffic.ingresses,
+        match=policy.spec.traffic.match if policy.spec.traffic is not None else (),
         settle_seconds=traffic.settle_seconds,
         on_failure=spec.on_failure,
         progress_deadline_seconds=(round(seconds(deadline)) if deadline else deployment.spec.progress_deadline_seconds),

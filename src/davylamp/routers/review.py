@@ -16,13 +16,13 @@ from davylamp.api.problems import Problem
 from davylamp.api.types import Found, ReleasePolicy
 from davylamp.api.units import count, seconds
 from davylamp.core.replicas import problems_of_steps
-from davylamp.core.world import Route, Traffic
+from davylamp.core.world import Exposure, Route, Traffic
 from davylamp.routers import ingresses, workload
 from davylamp.routers.classes import class_of
 from davylamp.routers.merging import backends, together
 from davylamp.routers.namespace import NamespaceObjects, is_canary, ours
 from davylamp.routers.nginx import NginxRoute, canary_name
-from davylamp.routers.policy import no_extra_pods, pods_without_traffic, problems_of_policy
+from davylamp.routers.policy import chosen_without_route, no_extra_pods, pods_without_traffic, problems_of_policy
 from davylamp.routers.wording import labels, some
 
 DETECT = "spec.traffic.detect"
@@ -101,7 +101,24 @@ def _target(
         service = _named_service(traffic.service, deployment, objects, problems)
         routes = _named_routes(policy, traffic.service, objects, problems)
     problems += _pods(policy, deployment, service, routed=bool(routes))
+    for name in routes:
+        problems += _refused(policy, _route(name, service or "", objects))
     return service, routes, problems
+
+
+def _refused(policy: ReleasePolicy, route: Route) -> Iterator[Problem]:
+    """What steps ask of a route that it can't do, at the fields that ask for it."""
+    spec = policy.spec
+    everywhere = spec.traffic.match if spec.traffic is not None else ()
+    for number, step in enumerate(spec.steps):
+        for refusal in route.refusals(Exposure(step.weight, (*everywhere, *step.match), step.mirror or 0)):
+            where = f"spec.steps[{number}]"
+            if refusal.match is not None and refusal.match < len(everywhere):
+                where = f"spec.traffic.match[{refusal.match}]"
+            elif refusal.match is not None:
+                where += f".match[{refusal.match - len(everywhere)}]"
+            path = f"{where}.{refusal.field}" if refusal.field else where
+            yield Problem(path, f"{route.name}: {refusal.message}")
 
 
 def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *, routed: bool) -> Iterator[Problem]:
@@ -116,6 +133,7 @@ def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *,
         return
     if service and spec.traffic is not None and spec.traffic.detect:
         yield from pods_without_traffic(spec.steps)
+        yield from chosen_without_route(spec)
         if count(spec.max_extra_pods, 100) == 0:
             yield no_extra_pods(spec.max_extra_pods)
     for index, step in enumerate(spec.steps):
