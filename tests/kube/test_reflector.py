@@ -143,6 +143,23 @@ async def test_what_we_may_do_without_counts_as_synced_when_forbidden(rig: Rig) 
     assert reflector.synced.is_set()
 
 
+async def test_what_the_server_does_not_know_is_asked_for_rarely_unless_somebody_wants_it(rig: Rig) -> None:
+    def unknown(verb: str, ref: Ref) -> None:
+        raise ApiError(404, "NotFound", "no such resource", verb=verb, ref=ref)
+
+    rig.api.before = unknown
+    reflector = rig.start(optional=True)
+    await rig.clock.advance(1800)
+    assert reflector.absent
+    assert len(rig.api.requests) == 1
+    rig.api.before = None
+    rig.api.put(service())
+    reflector.look_again()
+    await idle()
+    assert rig.names == ["web"]
+    assert not reflector.absent
+
+
 async def test_only_the_namespace_and_the_labels_that_were_asked_for(rig: Rig) -> None:
     rig.api.put(service("a", app="x"))
     rig.api.put(service("b", app="y"))

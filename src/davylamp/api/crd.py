@@ -256,7 +256,7 @@ _COMMON = {
     "message": "Why, in a sentence for people.",
     "deployment": "Name of the Deployment.",
     "service": "Name of the Service whose traffic is split, if any.",
-    "ingresses": "Names of the Ingresses at which it is split.",
+    "routes": "Where it is split.",
 }
 """Descriptions of fields without one of their own, which mean the same wherever they occur."""
 
@@ -315,6 +315,9 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
         ],
     },
     (t.IngressRoute, "name"): _NAME,
+    (t.GatewayRoute, "name"): _NAME,
+    (t.VirtualServiceRoute, "name"): _NAME,
+    (t.VirtualServiceRoute, "routes"): {"maxItems": 64, "items": {"type": "string", "maxLength": 253}},
     (t.Traffic, "service"): {"minLength": 1, "maxLength": 63},
     (t.Traffic, "routes"): {"maxItems": 32},
     (t.Traffic, "match"): {"maxItems": 16},
@@ -337,7 +340,8 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.ReleaseStatus, "weight"): {"default": {}},
     (t.WeightStatus, "asked"): {"default": 0},
     (t.WeightStatus, "in_effect"): {"default": 0},
-    (t.ReleaseSpec, "ingresses"): {"maxItems": 256, "items": {"type": "string", "maxLength": 253}},
+    (t.ReleaseSpec, "routes"): {"maxItems": 64},
+    (t.Found, "routes"): {"maxItems": 64},
     (t.Command, "by"): _PERSON,
     (t.Command, "reason"): _REASON,
     (t.Approval, "by"): _PERSON,

@@ -33,11 +33,35 @@ class IngressRoute(Slim, frozen=True):
     """Name of an Ingress that sends to the Service; its class must honour the ingress-nginx canary annotations."""
 
 
+class GatewayRoute(Slim, frozen=True):
+    name: str
+    """Name of a route of the Gateway API that sends to the Service."""
+
+
+class VirtualServiceRoute(Slim, frozen=True):
+    name: str
+    """Name of a VirtualService that sends to the Service."""
+    routes: tuple[str, ...] = ()
+    """Names of its HTTP routes that are split. Default: all that send to the Service."""
+
+
 class Route(Slim, frozen=True):
     """One place where traffic is split. Exactly one field is set."""
 
     ingress: IngressRoute | None = None
     """An Ingress, split by a canary Ingress beside it."""
+    http_route: GatewayRoute | None = None
+    """An HTTPRoute of the Gateway API, split by the weights of its backends."""
+    grpc_route: GatewayRoute | None = None
+    """A GRPCRoute of the Gateway API, split by the weights of its backends."""
+    virtual_service: VirtualServiceRoute | None = None
+    """A VirtualService of Istio, split by the weights of its destinations."""
+
+    @property
+    def name(self) -> str:
+        """Of the object; "" where nothing is set."""
+        given = (self.ingress, self.http_route, self.grpc_route, self.virtual_service)
+        return next((one.name for one in given if one is not None), "")
 
 
 class TextMatch(Slim, frozen=True):
@@ -125,7 +149,7 @@ class Found(Slim, frozen=True):
 
     deployment: str
     service: str = ""
-    ingresses: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
 
 
 class ReleasePolicyStatus(Slim, frozen=True):
@@ -215,8 +239,8 @@ class ReleaseSpec(Slim, frozen=True):
     """How often this template was tried."""
     service: str = ""
     """The Service whose traffic is split, if any."""
-    ingresses: tuple[str, ...] = ()
-    """The Ingresses at which it is split."""
+    routes: tuple[Route, ...] = ()
+    """Where it is split."""
     match: tuple[Match, ...] = ()
     """Who always reaches the canary."""
     settle_seconds: float = 5

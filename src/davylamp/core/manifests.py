@@ -49,7 +49,7 @@ def release(
         ),
         steps=spec.steps,
         service=traffic.service,
-        ingresses=traffic.ingresses,
+        routes=traffic.routes,
         match=policy.spec.traffic.match if policy.spec.traffic is not None else (),
         settle_seconds=traffic.settle_seconds,
         on_failure=spec.on_failure,

@@ -11,6 +11,7 @@ import msgspec
 from davylamp.api.objects import Deployment, Pod, ReplicaSet, Service
 from davylamp.api.problems import Problem
 from davylamp.api.types import Match, Release, ReleasePolicy
+from davylamp.api.types import Route as RouteRef
 from davylamp.core.actions import Ref
 
 Gate = Literal["admission", "fallback"]
@@ -21,7 +22,7 @@ class Traffic(msgspec.Struct, frozen=True):
     """A policy's traffic, resolved for one Deployment: names that exist and fit, or nothing."""
 
     service: str = ""
-    ingresses: tuple[str, ...] = ()
+    routes: tuple[RouteRef, ...] = ()
     settle_seconds: float = 5.0
 
 

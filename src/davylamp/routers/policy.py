@@ -178,15 +178,24 @@ def chosen_without_route(spec: ReleasePolicySpec) -> Iterator[Problem]:
 
 
 def _routes(traffic: Traffic) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for index, route in enumerate(traffic.routes):
         path = f"spec.traffic.routes[{index}]"
-        if route.ingress is None or not route.ingress.name:
+        given = {
+            "ingress": route.ingress,
+            "httpRoute": route.http_route,
+            "grpcRoute": route.grpc_route,
+            "virtualService": route.virtual_service,
+        }
+        fields = [field for field, value in given.items() if value is not None]
+        if len(fields) > 1:
+            yield Problem(path, f"names {' and '.join(fields)}: give each an entry of its own")
+        elif not fields or not route.name:
             yield Problem(path, "names nothing: give an Ingress, for example {ingress: {name: web}}")
-        elif route.ingress.name in seen:
-            yield Problem(f"{path}.ingress.name", f'"{route.ingress.name}" is named twice')
+        elif (fields[0], route.name) in seen:
+            yield Problem(f"{path}.{fields[0]}.name", f'"{route.name}" is named twice')
         else:
-            seen.add(route.ingress.name)
+            seen.add((fields[0], route.name))
 
 
 def _without_service(steps: tuple[Step, ...]) -> Iterator[Problem]:
