@@ -90,10 +90,9 @@ class Controllers:
         """Let everything be as it is."""
         if self._unsubscribe is not None:
             self._unsubscribe()
-        for timer in self._timers.values():
+        for timer in [*self._timers.values(), *filter(None, [self._waking])]:
             timer.cancel()
-        if self._waking is not None:
-            self._waking.cancel()
+        self._unsubscribe = self._waking = None
         self._timers.clear()
         self._queue.clear()
 
