@@ -30,7 +30,7 @@ binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~1
 	$(BIN)/davylab build
 
 cluster-test: binaries  ## the tests on a real control plane
-	$(BIN)/pytest -m cluster tests/cluster lab/tests
+	$(BIN)/pytest -m cluster tests lab/tests
 
 demo: $(if $(filter real,$(CLUSTER)),binaries,$(BIN)/.demo)  ## a good and a bad release, live, in a minute (KEEP=1: leaves it running; CLUSTER=real: on a real control plane)
 	$(BIN)/davy demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)

@@ -1,4 +1,4 @@
-"""Every test here runs on the embedded cluster, and on the real control plane (marked `cluster`): the real one is right."""
+"""Every test here runs on the embedded cluster and, marked `cluster`, on the real control plane, which is right."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.harness import Cluster, Running, Space
+from tests.contract.workloads import Workloads
 
 _numbers = itertools.count(1)
 
@@ -40,3 +41,9 @@ def space(cluster: Cluster) -> Iterator[Space]:
         cluster.wait(lambda: cluster.request("GET", account).code == 200, "the default service account")
     yield Space(cluster, name)
     cluster.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def here(space: Space) -> Workloads:
+    """The same namespace, asked about its workloads."""
+    return Workloads(space)

@@ -250,11 +250,29 @@ class Running:
         over = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(over.set)
-        async with Embedded(SystemClock(), behave=lambda pod: Course(start=0.05, ready=0.05, end=0.05)) as cluster:
-            async with Server(cluster.store, {"secret": "admin"}).running() as address:
-                self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
-                self._ready.set()
-                await over.wait()
+        cluster = Embedded(SystemClock(), behave=as_hellok8s)
+        server = Server(cluster.store, {"secret": "admin", "": "admin"})
+        async with cluster, server.running() as address:
+            self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
+            self._ready.set()
+            await over.wait()
+
+
+def as_hellok8s(pod: Json) -> Course:
+    """Quick, and with the faults that the variables of hellok8s and unknown images make."""
+    container = pod["spec"]["containers"][0]
+    env = {variable["name"]: variable.get("value", "") for variable in container.get("env", ())}
+    log = "INFO hellok8s listening\nFATAL told to crash" if "CRASH" in env else "INFO hellok8s listening"
+    return Course(
+        start=0.05,
+        ready=None if {"UNREADY", "CRASH"} & env.keys() else 0.05,
+        crash=0.05 if "CRASH" in env else None,
+        exit_code=int(env.get("CRASH", 0)),
+        pulled=not container["image"].startswith("absent"),
+        pull_back_off=0.1,
+        end=0.05,
+        log=log,
+    )
 
 
 def _kubeconfig(server: str, token: str) -> Json:

@@ -11,6 +11,7 @@ import pytest
 
 from davylamp.embedded.clock import LoopClock, run
 from davylamp.embedded.cluster import Cluster
+from davylamp.embedded.controllers import deployment as deployments
 from davylamp.embedded.controllers import replicaset
 from davylamp.embedded.controllers.objects import same_template, template_name
 from davylamp.embedded.kubelet.imagined import Behave, Course
@@ -236,3 +237,26 @@ def test_the_same_seed_gives_the_same_run() -> None:
         return run(main)
 
     assert history() == history()
+
+
+def test_an_object_that_can_not_be_worked_on_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = deployments.plan
+    tries: list[Object] = []
+
+    def plan(obj: Object, *args: Any) -> Any:
+        if obj["metadata"]["name"] == "broken" and len(tries) < 3:
+            tries.append(obj)
+            raise KeyError("spec")
+        return real(obj, *args)
+
+    monkeypatch.setattr(deployments, "plan", plan)
+
+    async def main(cluster: Cluster) -> None:
+        cluster.store.create(deployment(name="broken"))
+        cluster.store.create(deployment())
+        await asyncio.sleep(30)
+        assert get(cluster, "Deployment")["status"]["availableReplicas"] == 4
+        assert get(cluster, "Deployment", "broken")["status"]["availableReplicas"] == 4
+        assert len(tries) == 3
+
+    in_cluster(main)

@@ -179,8 +179,11 @@ def quantity(number: float) -> str:
 
 
 def mistyped(schema: Schema, value: Any, path: str = "", old: Any = None) -> str:
-    """The first value of a built-in kind that is not of its field's type, as a sentence; "" where all are."""
-    if value is old and old is not None:
+    """The first value of a built-in kind that is not of its field's type, as a sentence; "" where all are.
+
+    A null is as good as a field left out, as it is to Go's decoder: kubectl sends `creationTimestamp: null`.
+    """
+    if value is None or (value is old and old is not None):
         return ""
     wanted = _TYPES.get(schema.type)
     if schema.int_or_string:

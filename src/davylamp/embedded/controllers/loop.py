@@ -90,10 +90,9 @@ class Controllers:
         """Let everything be as it is."""
         if self._unsubscribe is not None:
             self._unsubscribe()
-        for timer in self._timers.values():
+        for timer in [*self._timers.values(), *filter(None, [self._waking])]:
             timer.cancel()
-        if self._waking is not None:
-            self._waking.cancel()
+        self._unsubscribe = self._waking = None
         self._timers.clear()
         self._queue.clear()
 
@@ -137,7 +136,7 @@ class Controllers:
     def _ask_owner(self, new: Object, old: Object | None, kind: str, part: str) -> None:
         """Ask the one that manages an object, the one that did before, or those that may want to."""
         owner, before = controller(new), controller(old) if old is not None else None
-        if before is not None and (owner is None or before["uid"] != owner["uid"]):
+        if before is not None and before["kind"] == kind and (owner is None or before["uid"] != owner["uid"]):
             self._ask(part, before["uid"])
         if owner is not None:
             if owner["kind"] == kind:
@@ -203,11 +202,15 @@ class Controllers:
             self._forget(key)
             return
         self._trouble.pop(key, None)
-        plan = self._plans[key.part](obj, key)
         try:
+            plan = self._plans[key.part](obj, key)
             self._carry_out(plan.writes, key)
         except StatusError as error:
             self._fail(key, error)
+            return
+        except Exception:  # One object that can't be worked on must not stop all others.
+            log.exception("%s controller: %s %s", key.part, obj["kind"], obj["metadata"]["name"])
+            self._again_after_failure(key)
             return
         self._failures.pop(key, None)
         if plan.again is not None:
@@ -224,11 +227,14 @@ class Controllers:
         """Tell it where it is seen, and try again later; in a Namespace that ends there is nothing left to do."""
         if error.code == 403 and "being terminated" in error.message:
             return
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
         if error.code not in (404, 409):
             log.info("%s controller: %s", key.part, error)
             self._show_trouble(key, error)
+        self._again_after_failure(key)
+
+    def _again_after_failure(self, key: Key) -> None:
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
         self._ask_in(key, min(FIRST_PAUSE * 2 ** min(failures, 30), LAST_PAUSE))
 
     def _show_trouble(self, key: Key, error: StatusError) -> None:

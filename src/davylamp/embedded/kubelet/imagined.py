@@ -22,8 +22,6 @@ BACK_OFF_FIRST, BACK_OFF_LAST = 10.0, 300.0
 """Seconds before a restart: none, then these, doubling (kubelet: MaxContainerBackOff, backOffPeriod)."""
 FORGIVEN_AFTER = 600.0
 """Seconds of running after which the next crash counts as the first again."""
-PULL_BACK_OFF = 10.0
-"""Seconds for which ErrImagePull is shown before ImagePullBackOff."""
 USER = f"system:node:{NODE}"
 
 
@@ -39,6 +37,8 @@ class Course(msgspec.Struct, frozen=True):
     exit_code: int = 1
     pulled: bool = True
     """False: there is no such image."""
+    pull_back_off: float = 10.0
+    """For how long ErrImagePull is shown before ImagePullBackOff."""
     end: float = 0.5
     """From the request to stop until it has."""
     log: str = ""
@@ -232,7 +232,7 @@ class _Life:
         self._show(lambda view: ContainerView(Waiting(reason="ErrImagePull", message=cause)))
         text = f'Back-off pulling image "{image}": ErrImagePull: {cause}'
         backing_off = Waiting(reason="ImagePullBackOff", message=text)
-        self._later("start", PULL_BACK_OFF, lambda: self._show(lambda view: ContainerView(backing_off)))
+        self._later("start", self._course.pull_back_off, lambda: self._show(lambda view: ContainerView(backing_off)))
 
     def _gone(self) -> None:
         meta = self._pod.metadata
