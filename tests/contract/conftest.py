@@ -1,4 +1,4 @@
-"""Every test here runs on the embedded cluster, and on the real control plane (marked `cluster`): the real one is right."""
+"""Every test here runs on the embedded cluster and, marked `cluster`, on the real control plane, which is right."""
 
 from __future__ import annotations
 

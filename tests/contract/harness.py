@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -136,8 +137,6 @@ class Cluster:
         return ["kubectl", f"--kubeconfig={self.kubeconfig}", *args]
 
     def kubectl(self, *args: str, input: str | None = None, check: bool = True, **env: str) -> Done:
-        import os
-
         done = subprocess.run(
             self.command(*args),
             input=input,
@@ -250,11 +249,11 @@ class Running:
         over = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(over.set)
-        async with Embedded(SystemClock(), behave=lambda pod: Course(start=0.05, ready=0.05, end=0.05)) as cluster:
-            async with Server(cluster.store, {"secret": "admin"}).running() as address:
-                self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
-                self._ready.set()
-                await over.wait()
+        cluster = Embedded(SystemClock(), behave=lambda pod: Course(start=0.05, ready=0.05, end=0.05))
+        async with cluster, Server(cluster.store, {"secret": "admin"}).running() as address:
+            self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
+            self._ready.set()
+            await over.wait()
 
 
 def _kubeconfig(server: str, token: str) -> Json:
