@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 
 from davylab import Lab
 
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
+from davylamp.kube.errors import ApiError
 from davylamp.kube.gate import MARK
 from davylamp.kube.protocol import Api
 
@@ -24,21 +27,23 @@ def prepare(lab: Lab) -> None:
     davy(lab, "install")
 
 
-def fill(lab: Lab, count: int, replicas: int) -> None:
-    """`count` workloads with policies, and wait until all their pods are available."""
+def fill(lab: Lab, count: int, replicas: int, namespaces: Sequence[str] = (NS,)) -> None:
+    """`count` workloads with policies, spread over the namespaces; waits until all their pods are available."""
 
     async def work(api: Api) -> None:
-        await api.create(namespace(NS))
-        made = [m for number in range(count) for m in workload(f"w{number:04}", NS, replicas)]
+        for name in namespaces:
+            await api.create(namespace(name))
+        places = itertools.cycle(namespaces)
+        made = [m for number in range(count) for m in workload(f"w{number:04}", next(places), replicas)]
         await in_parallel(api.create(manifest) for manifest in made)
 
     asyncio.run(with_api(lab, work))
 
     async def available(api: Api) -> bool:
-        found = await api.list("Deployment", NS)
+        found = await api.list("Deployment")
         return bool(sum(d.status.available_replicas == replicas for d in found) == count)
 
-    lab.wait(lambda: asyncio.run(with_api(lab, available)), 900, f"{count} Deployments available")
+    lab.wait(lambda: asyncio.run(with_api(lab, available)), 900, f"{count} Deployments available", every=1)
 
 
 def writes() -> None:
@@ -160,12 +165,17 @@ def burst(count: int = 200) -> None:
 
 
 def policies_ready(lab: Lab) -> int:
-    """Policies that are found good, with the mark of the gate on their Deployments."""
+    """Policies that are found good, with the mark of the gate on their Deployments; 0 while the server is too busy to
+    answer."""
 
     async def count(api: Api) -> int:
-        found = await api.list("ReleasePolicy", NS)
+        try:
+            found = await api.list("ReleasePolicy")
+            marked = await api.list("Deployment", labels=MARK)
+        except ApiError:
+            return 0
         ready = sum(any(c.type == "Ready" and c.status == "True" for c in p.status.conditions) for p in found)
-        return min(ready, len(await api.list("Deployment", NS, labels=MARK)))
+        return min(ready, len(marked))
 
     return asyncio.run(with_api(lab, count))
 
@@ -236,13 +246,16 @@ async def change_all(api: Api, count: int) -> tuple[list[float], float]:
 
 
 def fleet(count: int = 5000) -> None:
-    """5,000 policies with their Deployments, ReplicaSets and Services (scaled to 0: pods are not what is measured)."""
+    """5,000 policies in 50 namespaces with their Deployments, ReplicaSets and Services, scaled to 0: pods are not what
+    is measured."""
     with Lab() as lab:
         prepare(lab)
-        fill(lab, count, 0)
+        fill(lab, count, 0, [f"{NS}-{number}" for number in range(50)])
         first = Controller(lab)
         lab.wait(first.ready, 120, "the controller")
-        lab.wait(lambda: policies_ready(lab) == count, 600, "all policies ready")
+        began = time.monotonic()
+        lab.wait(lambda: policies_ready(lab) == count, 900, "all policies ready", every=5)
+        marked = time.monotonic() - began
         first.stop()
         controller = Controller(lab)
         lab.wait(controller.ready, 120, "the controller again")
@@ -255,8 +268,8 @@ def fleet(count: int = 5000) -> None:
     table(
         f"{count} policies",
         [
-            ("in sync after", "resident MB", "idle, share of a core"),
-            (f"{synced:.1f} s", f"{memory:.0f}", f"{100 * idle_cpu:.2f} %"),
+            ("all checked and marked, once", "in sync after a restart", "resident MB", "idle, share of a core"),
+            (f"{marked:.0f} s", f"{synced:.1f} s", f"{memory:.0f}", f"{100 * idle_cpu:.2f} %"),
         ],
     )
 

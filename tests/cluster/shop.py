@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -114,14 +114,17 @@ class Shop:
             f"{replicas} available pods",
         )
 
-    def policy(self, *steps: Json, routed: bool = True, **spec: Any) -> None:
-        """A policy, waited for until it is found good."""
-        traffic: Json = {"service": "web", "settle": "3s"}
+    def policy(
+        self, *steps: Json, routed: bool = True, match: Sequence[Json] = (), ready: bool = True, **spec: Any
+    ) -> None:
+        """A policy, waited for until it is found good (or not, if that is what is expected)."""
+        traffic: Json = {"service": "web", "settle": "3s", "match": list(match)}
         if routed:
             traffic["routes"] = [{"ingress": {"name": "web"}}]
         content = {"target": {"name": "web"}, "traffic": traffic, "steps": list(steps)} | spec
         self.apply(policy_manifest("web", content))
-        self.wait(lambda: self.condition("Ready") == "True", "policy ready")
+        wanted = "True" if ready else "False"
+        self.wait(lambda: self.condition("Ready") == wanted, f"policy with Ready {wanted}")
 
     def condition(self, kind: str, name: str = "web") -> str:
         conditions = self.get("releasepolicy", name).get("status", {}).get("conditions", [])

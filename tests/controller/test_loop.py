@@ -244,7 +244,7 @@ async def test_a_policy_says_that_it_is_good_and_what_it_found(rig: Rig) -> None
     await rig.start(deployment(), service(), ingress(), policy(traffic={"detect": True}))
     status = rig.get("ReleasePolicy")["status"]
     assert status["targets"] == 1
-    assert status["found"] == [{"deployment": "web", "service": "web", "ingresses": ["web"]}]
+    assert status["found"] == [{"deployment": "web", "service": "web", "routes": [{"ingress": {"name": "web"}}]}]
     assert {c["type"]: c["status"] for c in status["conditions"]} == {
         "Ready": "True",
         "Reconciling": "False",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -368,7 +368,7 @@ class Cluster:
         resolution = resolve(policy, deployment, objects) if policy and deployment else None
         releases = tuple(sorted(self.typed("Release"), key=lambda r: int(r.metadata.uid.removeprefix("uid-"))))
         release = next((r for r in reversed(releases) if r.active), next(reversed(releases), None))
-        traffic = Traffic(release.spec.service, release.spec.ingresses) if release else Traffic()
+        traffic = Traffic(release.spec.service, release.spec.routes) if release else Traffic()
         pods = tuple(
             pod
             for pod in self.typed("Pod")
@@ -500,9 +500,12 @@ def ingress_spec() -> Json:
     return {"ingressClassName": "nginx", "rules": [{"host": "shop.example", "http": {"paths": paths}}]}
 
 
-def policy_spec(*weights: int, routed: bool = True, service: bool = True, **fields: Any) -> Json:
+def policy_spec(
+    *weights: int, routed: bool = True, service: bool = True, match: Sequence[Json] = (), **fields: Any
+) -> Json:
     """A policy's spec: a step for each weight, held for a minute but for a last one at 100."""
     steps: list[Json] = [{"weight": weight} | ({} if weight == 100 else {"hold": "1m"}) for weight in weights]
     traffic: Json = {"service": "web", "routes": [{"ingress": {"name": "web"}}] if routed else []}
+    traffic |= {"match": list(match)} if match else {}
     spec: Json = {"target": {"name": "web"}, "steps": steps} | ({"traffic": traffic} if service else {})
     return spec | fields

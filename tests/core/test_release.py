@@ -13,6 +13,7 @@ from davylamp.core import names
 from davylamp.core.actions import Create, Delete, Patch
 from tests.core.model import Cluster, Crash, Json, policy_spec
 
+TESTERS: Json = {"header": {"name": "X-Canary", "exact": "true"}}
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 CRASHING: Json = {
     "conditions": [{"type": "Ready", "status": "False"}],
@@ -347,6 +348,42 @@ def test_without_a_gate_the_deployment_stays_paused_between_releases() -> None:
     cluster.run()
     completed(cluster)
     assert cluster.get("Deployment", "web")["spec"]["paused"]
+
+
+def test_testers_have_pods_and_a_route_before_anybody_else() -> None:
+    cluster = started(steps=[{"weight": 0, "approve": True}, {"weight": 100}], match=[TESTERS])
+    cluster.run()
+    assert cluster.release["status"]["step"] == 1
+    assert "testers (header X-Canary: true)" in cluster.release["status"]["message"]
+    assert cluster.share(V2) == 0
+    assert len([p for p in cluster.all("Pod") if cluster.pods_ever[p["metadata"]["name"]] == V2]) == 2
+    (ingress,) = [i for i in cluster.all("Ingress") if i["metadata"]["name"] != "web"]
+    annotations = ingress["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/canary-by-header-value"] == "true"
+    cluster.command(approved={"step": 1})
+    cluster.run()
+    completed(cluster)
+
+
+def test_without_a_gate_a_deleted_policy_lets_the_deployment_go() -> None:
+    cluster = started(10, 100, gate="fallback")
+    cluster.run()
+    cluster.remove("ReleasePolicy", "web")
+    cluster.run()
+    deployment = cluster.get("Deployment", "web")
+    assert not deployment["spec"]["paused"]
+    assert names.PAUSED_BY not in deployment["metadata"].get("annotations", {})
+
+
+def test_without_a_policy_a_held_template_stays_held() -> None:
+    cluster = started(steps=[{"weight": 50, "approve": True}])
+    cluster.run()
+    cluster.command(abort={})
+    cluster.run()
+    cluster.remove("ReleasePolicy", "web")
+    cluster.run()
+    assert cluster.get("Deployment", "web")["spec"]["paused"]
+    assert images(cluster) == {V1}
 
 
 def test_an_old_replica_set_of_the_same_template_does_not_disturb_the_adoption() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from typing import cast
 
@@ -141,3 +142,11 @@ def test_the_policy_of_the_demo_is_one_that_the_program_reads() -> None:
 def test_the_default_demo_is_shorter_than_a_minute_by_its_policy() -> None:
     pace = Pace()
     assert sum(pace.holds) + 3 * pace.settle + len(SCENES) * pace.linger < 30
+
+
+async def test_a_shop_that_does_not_answer_is_told_with_what_came_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "LIMIT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(EmbeddedError, match=r"shop.example has not answered at .* after 0.1 s: Cannot connect"):
+        await show._answers(f"http://127.0.0.1:{port}/")

@@ -120,7 +120,7 @@ async def test_a_server_that_is_away_is_asked_again_with_growing_pauses(rig: Rig
 
 
 async def test_trouble_is_logged_once_and_so_is_its_end(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="davylamp.kube.reflector")
 
     def missing(verb: str, ref: Ref) -> None:
         raise ApiError(404, "NotFound", "the server could not find the requested resource", verb=verb, ref=ref)
@@ -141,6 +141,23 @@ async def test_what_we_may_do_without_counts_as_synced_when_forbidden(rig: Rig) 
     reflector = rig.start(optional=True)
     await idle()
     assert reflector.synced.is_set()
+
+
+async def test_what_the_server_does_not_know_is_asked_for_rarely_unless_somebody_wants_it(rig: Rig) -> None:
+    def unknown(verb: str, ref: Ref) -> None:
+        raise ApiError(404, "NotFound", "no such resource", verb=verb, ref=ref)
+
+    rig.api.before = unknown
+    reflector = rig.start(optional=True)
+    await rig.clock.advance(1800)
+    assert reflector.absent
+    assert len(rig.api.requests) == 1
+    rig.api.before = None
+    rig.api.put(service())
+    reflector.look_again()
+    await idle()
+    assert rig.names == ["web"]
+    assert not reflector.absent
 
 
 async def test_only_the_namespace_and_the_labels_that_were_asked_for(rig: Rig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from davylamp.api.objects import HASH_LABEL
-from davylamp.api.types import Found
+from davylamp.api.types import Found, IngressRoute, Route
 from davylamp.core.world import Traffic
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.nginx import NginxRoute
@@ -11,13 +11,15 @@ from davylamp.routers.review import Resolution, bind, resolve, review
 from tests.builders import NAMESPACE, deployment, ingress, ingress_class, policy, service
 from tests.routers.shop import CANARY, CLASSES, FLEET, OURS, cluster, problems, resolved, without
 
+WEB = Route(ingress=IngressRoute("web"))
+
 
 def test_a_policy_that_fits_names_the_service_and_the_ingresses() -> None:
     found = resolved(policy(), cluster())
     assert found == Resolution(
-        Traffic(service="web", ingresses=("web",), settle_seconds=5.0),
+        Traffic(service="web", routes=(WEB,), settle_seconds=5.0),
         (),
-        Found(deployment="web", service="web", ingresses=("web",)),
+        Found(deployment="web", service="web", routes=(WEB,)),
     )
     assert found.usable
 
@@ -31,7 +33,7 @@ def test_detection_finds_the_service_and_every_ingress_that_sends_to_it() -> Non
     internal = ingress("internal", [("internal.example", "/", "web"), ("internal.example", "/api", "api")])
     objects = cluster(internal, service("api"), ingress("other", [("x", "/", "api")]))
     found = resolved(policy(detect=True), objects)
-    assert (found.traffic.service, found.traffic.ingresses) == ("web", ("internal", "web"))
+    assert (found.traffic.service, tuple(route.name for route in found.traffic.routes)) == ("web", ("internal", "web"))
     assert found.problems == ()
 
 
@@ -58,7 +60,7 @@ def test_a_release_under_way_is_no_problem_of_its_own_policy() -> None:
     objects = cluster(pinned, canary_service, canary, deployment(paused=True, image="hellok8s:v2"))
     for given in (policy(), policy(detect=True)):
         assert problems(given, objects) == []
-        assert resolved(given, objects).traffic.ingresses == ("web",)
+        assert resolved(given, objects).traffic.routes == (WEB,)
 
 
 def test_a_deployment_scaled_to_zero_is_fine() -> None:
@@ -100,7 +102,7 @@ def test_bind_gives_a_route_for_each_ingress_with_what_is_there_now() -> None:
     elsewhere = ingress("elsewhere", [("e", "/", "e")])
     other_class = ingress("inside", [("web.example", "/", "web")], class_name="nginx-internal")
     objects = cluster(canary, rival, beside, elsewhere, other_class)
-    (route, gone) = bind(Traffic(service="web", ingresses=("web", "gone")), objects)
+    (route, gone) = bind(Traffic(service="web", routes=(WEB, Route(ingress=IngressRoute("gone")))), objects)
     assert isinstance(route, NginxRoute)
     assert isinstance(gone, NginxRoute)
     assert (route.ingress, route.canary) == (objects.ingresses["web"], canary)

@@ -33,6 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--traefik", action="store_true", help="with Traefik, for Ingresses of class nginx")
     up.add_argument("--gateway", action="store_true", help="with Traefik, for Gateway API too (installs its CRDs)")
     up.add_argument("--throttle", type=float, metavar="SECONDS", help="Traefik's provider throttle (its default: 2)")
+    up.add_argument(
+        "--no-mutating-policies",
+        dest="mutating_policies",
+        action="store_false",
+        help="an API server without MutatingAdmissionPolicy, as before Kubernetes 1.36",
+    )
     up.add_argument("--nodes", type=int, default=1, help="how many nodes (default 1)")
     up.add_argument("--audit", action="store_true", help="write logs/audit.log, a line for each request")
     up.add_argument(
@@ -125,6 +131,7 @@ def _up(args: argparse.Namespace) -> None:
         traefik=args.traefik,
         gateway=args.gateway,
         throttle=args.throttle,
+        mutating_policies=args.mutating_policies,
         nodes=args.nodes,
         audit=args.audit,
         users=tuple(args.users),

@@ -48,6 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     traefik: bool = False
     gateway: bool = False
     throttle: float | None = None  # seconds; None leaves Traefik's own default
+    mutating_policies: bool = True  # False: an API server without MutatingAdmissionPolicy, as before Kubernetes 1.36
     nodes: int = 1
     audit: bool = False
     users: tuple[User, ...] = ()
@@ -229,13 +230,16 @@ def _apiserver(options: Options, found: Binaries, paths: Paths) -> list[str]:
         "--allow-privileged",
         "--kubelet-preferred-address-types=InternalIP",
         # ServiceAccount would mount tokens, for which pods here have no file system.
-        "--disable-admission-plugins=ServiceAccount",
+        f"--disable-admission-plugins=ServiceAccount{'' if options.mutating_policies else ',MutatingAdmissionPolicy'}",
         # Nothing in a lab is to wait for its turn: what is measured is the client.
         "--enable-priority-and-fairness=false",
         "--max-requests-inflight=3000",
         "--max-mutating-requests-inflight=1000",
         "--profiling=false",
     ]
+    if not options.mutating_policies:
+        v1 = "admissionregistration.k8s.io/v1/mutatingadmissionpolic"
+        command.append(f"--runtime-config={v1}ies=false,{v1}ybindings=false")
     if options.audit:
         policy = paths.root / "audit-policy.yaml"
         policy.write_text(

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
-from davylamp.embedded.waiting import wait
+from davylamp.embedded.waiting import POLL, wait
 from davylamp.embedded.wheels import program
 
 from davylab import cluster, identity, namespace
@@ -27,7 +27,6 @@ from davylab.identity import Paths, User
 T = TypeVar("T")
 
 BUILD_AND_START_TIMEOUT = 3600.0  # the first start builds the binaries
-POLL = 0.05
 
 
 class Lab:
@@ -46,6 +45,7 @@ class Lab:
         throttle: float | None = None,
         nodes: int = 1,
         audit: bool = False,
+        mutating_policies: bool = True,
         restart_cap: float = 10.0,
         users: Sequence[User] = (),
         state: Path | None = None,
@@ -59,6 +59,7 @@ class Lab:
         self.temporary = state is None
         self.children: list[subprocess.Popen[Any]] = []
         flags = _flags(self.state, traefik, gateway, throttle, nodes, audit, restart_cap, users)
+        flags += [] if mutating_policies else ["--no-mutating-policies"]
         flags += ["--temporary"] * self.temporary
         try:
             self.supervisor: subprocess.Popen[bytes] | None = start(flags, self.state, end_with_us=True)
@@ -170,12 +171,12 @@ class Lab:
             raise LabError(f"`kubectl {' '.join(args)}` failed: {done.stderr.strip()}")
         return done.stdout
 
-    def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-        """Calls ``predicate`` until it is true, and returns its answer. Raises EmbeddedError after ``timeout`` s.
+    def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
+        """Calls ``predicate`` (``every`` s) until true, and returns its answer; EmbeddedError after ``timeout`` s.
 
         A LabError of the predicate itself (kubectl: not found yet) counts as "not yet".
         """
-        return wait(predicate, timeout, what)
+        return wait(predicate, timeout, what, every=every)
 
     def pids(self) -> dict[str, int]:
         """The pids of the components now: one that was killed is started again with another."""

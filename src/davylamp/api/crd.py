@@ -256,7 +256,7 @@ _COMMON = {
     "message": "Why, in a sentence for people.",
     "deployment": "Name of the Deployment.",
     "service": "Name of the Service whose traffic is split, if any.",
-    "ingresses": "Names of the Ingresses at which it is split.",
+    "routes": "Where it is split.",
 }
 """Descriptions of fields without one of their own, which mean the same wherever they occur."""
 
@@ -315,8 +315,24 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
         ],
     },
     (t.IngressRoute, "name"): _NAME,
+    (t.GatewayRoute, "name"): _NAME,
+    (t.VirtualServiceRoute, "name"): _NAME,
+    (t.VirtualServiceRoute, "routes"): {"maxItems": 64, "items": {"type": "string", "maxLength": 253}},
     (t.Traffic, "service"): {"minLength": 1, "maxLength": 63},
     (t.Traffic, "routes"): {"maxItems": 32},
+    (t.Traffic, "match"): {"maxItems": 16},
+    (t.Step, "match"): {"maxItems": 16},
+    (t.ReleaseSpec, "match"): {"maxItems": 16},
+    (t.TextMatch, "name"): {"minLength": 1, "maxLength": 128},
+    (t.TextMatch, "exact"): {"maxLength": 256},
+    (t.TextMatch, "prefix"): {"minLength": 1, "maxLength": 256},
+    (t.TextMatch, "regex"): {"minLength": 1, "maxLength": 256},
+    (t.Match, "source_labels"): {
+        "minProperties": 1,
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+        "x-kubernetes-map-type": "atomic",
+    },
     (t.ReleasePolicySpec, "steps"): {"minItems": 1, "maxItems": 50},
     (t.ReleaseSpec, "steps"): {"maxItems": 50},
     # Shown by `kubectl get` from the start.
@@ -324,7 +340,8 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.ReleaseStatus, "weight"): {"default": {}},
     (t.WeightStatus, "asked"): {"default": 0},
     (t.WeightStatus, "in_effect"): {"default": 0},
-    (t.ReleaseSpec, "ingresses"): {"maxItems": 256, "items": {"type": "string", "maxLength": 253}},
+    (t.ReleaseSpec, "routes"): {"maxItems": 64},
+    (t.Found, "routes"): {"maxItems": 64},
     (t.Command, "by"): _PERSON,
     (t.Command, "reason"): _REASON,
     (t.Approval, "by"): _PERSON,
@@ -337,9 +354,11 @@ _STEPS = (
     Rule("self.steps.map(s, s.weight).isSorted()", "weights must rise from step to step", path=".steps"),
     # CEL has no index in a list before Kubernetes 1.33; this says the same, since the weights are in order.
     Rule(
-        "self.steps.all(s, self.steps.exists_one(o, o.weight == s.weight"
+        "self.steps.all(s, has(s.match) || has(s.mirror) || self.steps.exists_one(o, o.weight == s.weight"
+        " && !has(o.match) && !has(o.mirror)"
         " && (!has(o.replicas) || !has(s.replicas) || o.replicas == s.replicas)))",
-        "weights must rise from step to step (two steps may share one if both give replicas, and not the same)",
+        "weights must rise from step to step (two steps may share one if both give replicas, and not the same, or if "
+        "one has a match or mirrors)",
         path=".steps",
     ),
 )
@@ -378,6 +397,19 @@ COMMANDS = ("paused", "abort", "promote", "approved", "retry")
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
     t.Target: (_one_of(t.Target, "a policy targets one Deployment or all with some labels"),),
+    t.TextMatch: (
+        Rule(
+            "[has(self.exact), has(self.prefix), has(self.regex), has(self.present) && self.present]"
+            ".exists_one(given, given)",
+            "set exactly one of exact, prefix, regex and present",
+        ),
+    ),
+    t.Match: (
+        Rule(
+            "has(self.header) || has(self.cookie) || has(self.query) || has(self.sourceLabels)",
+            "a match asks for a header, a cookie, a query parameter or source labels",
+        ),
+    ),
     t.Route: (_one_of(t.Route, "a route is one object that splits traffic"),),
     t.Traffic: (
         Rule(

@@ -311,6 +311,45 @@ class IngressClass(Slim, frozen=True):
     spec: IngressClassSpec = IngressClassSpec()
 
 
+class HTTPRoute(Slim, frozen=True):
+    """gateway.networking.k8s.io/v1. The spec is kept as it is: it has fields that we don't know, and keep."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class GRPCRoute(Slim, frozen=True):
+    """gateway.networking.k8s.io/v1; see HTTPRoute."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class GatewayClass(Slim, frozen=True):
+    """gateway.networking.k8s.io/v1: its status tells what an implementation can do."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class VirtualService(Slim, frozen=True):
+    """networking.istio.io/v1; see HTTPRoute."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class DestinationRule(Slim, frozen=True):
+    """networking.istio.io/v1; see HTTPRoute."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+
+
 def template_hash(template: msgspec.Raw | bytes | dict[str, Any]) -> str:
     """Ten hexadecimal digits that two pod templates share exactly if they are equal but for `pod-template-hash`.
 

@@ -33,11 +33,63 @@ class IngressRoute(Slim, frozen=True):
     """Name of an Ingress that sends to the Service; its class must honour the ingress-nginx canary annotations."""
 
 
+class GatewayRoute(Slim, frozen=True):
+    name: str
+    """Name of a route of the Gateway API that sends to the Service."""
+
+
+class VirtualServiceRoute(Slim, frozen=True):
+    name: str
+    """Name of a VirtualService that sends to the Service."""
+    routes: tuple[str, ...] = ()
+    """Names of its HTTP routes that are split. Default: all that send to the Service."""
+
+
 class Route(Slim, frozen=True):
     """One place where traffic is split. Exactly one field is set."""
 
     ingress: IngressRoute | None = None
     """An Ingress, split by a canary Ingress beside it."""
+    http_route: GatewayRoute | None = None
+    """An HTTPRoute of the Gateway API, split by the weights of its backends."""
+    grpc_route: GatewayRoute | None = None
+    """A GRPCRoute of the Gateway API, split by the weights of its backends."""
+    virtual_service: VirtualServiceRoute | None = None
+    """A VirtualService of Istio, split by the weights of its destinations."""
+
+    @property
+    def name(self) -> str:
+        """Of the object; "" where nothing is set."""
+        given = (self.ingress, self.http_route, self.grpc_route, self.virtual_service)
+        return next((one.name for one in given if one is not None), "")
+
+
+class TextMatch(Slim, frozen=True):
+    """A header, cookie or query parameter, by its name and one of exact, prefix, regex and present."""
+
+    name: str
+    """Its name. Names of headers are compared without case."""
+    exact: str | None = None
+    """The value, all of it."""
+    prefix: str | None = None
+    """What the value begins with."""
+    regex: str | None = None
+    """A regular expression in RE2's syntax that the whole value must match."""
+    present: bool = False
+    """Any value will do."""
+
+
+class Match(Slim, frozen=True):
+    """Requests that reach the canary whatever the weight. Everything that is given must hold."""
+
+    header: TextMatch | None = None
+    """A header of the request."""
+    cookie: TextMatch | None = None
+    """A cookie of the request."""
+    query: TextMatch | None = None
+    """A query parameter of the request's URL."""
+    source_labels: dict[str, str] | None = None
+    """Labels of the pod that the request comes from; all of them."""
 
 
 class Traffic(Slim, frozen=True):
@@ -47,6 +99,8 @@ class Traffic(Slim, frozen=True):
     """Name of the Service that selects the Deployment's pods."""
     routes: tuple[Route, ...] = ()
     """Where the weight is set. None: traffic follows the number of pods."""
+    match: tuple[Match, ...] = ()
+    """Who always reaches the canary while there is one: whoever any of these matches. Needs a route."""
     detect: bool = False
     """Find the Service and the routes from the cluster; needed where one policy serves many Deployments."""
     settle: Duration = "5s"
@@ -60,6 +114,10 @@ class Step(Slim, frozen=True):
     """Share of the traffic that goes to the canary, in percent."""
     replicas: IntOrPercent | None = None
     """Canary pods in this step: a number, or a percentage of the Deployment's. Default: as many as the weight needs."""
+    match: tuple[Match, ...] = ()
+    """Who else always reaches the canary in this step, besides those of `traffic.match`."""
+    mirror: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    """Percent of the requests that are copied to the canary, whose answers nobody sees. Needs a route that can."""
     hold: Duration | None = None
     """How long the step lasts at least, counted from when its weight is in effect."""
     approve: bool = False
@@ -91,7 +149,7 @@ class Found(Slim, frozen=True):
 
     deployment: str
     service: str = ""
-    ingresses: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
 
 
 class ReleasePolicyStatus(Slim, frozen=True):
@@ -181,8 +239,10 @@ class ReleaseSpec(Slim, frozen=True):
     """How often this template was tried."""
     service: str = ""
     """The Service whose traffic is split, if any."""
-    ingresses: tuple[str, ...] = ()
-    """The Ingresses at which it is split."""
+    routes: tuple[Route, ...] = ()
+    """Where it is split."""
+    match: tuple[Match, ...] = ()
+    """Who always reaches the canary."""
     settle_seconds: float = 5
     """How long a changed route is given to take effect."""
     on_failure: OnFailure = "hold"

@@ -13,7 +13,7 @@ import msgspec
 from davylamp.api.objects import HASH_LABEL, Deployment, LabelSelector, Pod
 from davylamp.api.types import Release, ReleasePolicy
 from davylamp.controller.gather import Sources, gather
-from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
+from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known
 from davylamp.controller.since import Since
 from davylamp.core import names
 from davylamp.core.actions import Ref
@@ -24,6 +24,7 @@ from davylamp.kube.errors import ApiError
 from davylamp.kube.protocol import Api
 from davylamp.kube.reflector import LAST_PAUSE, Reflector
 from davylamp.kube.store import Store
+from davylamp.routers.registry import router_of
 from davylamp.routers.review import resolve
 from davylamp.view.model import WorkloadView, view
 
@@ -68,7 +69,9 @@ class Picture:
         under_way = any(release.active and release.spec.service for release in self.known.releases)
         split = under_way or any(policy.spec.traffic for policy in self.known.policies)
         kinds = {*always, *(TRAFFIC[:2] if split else ()), *(TRAFFIC[2:] if under_way else ())}
+        wanted = self._splitting() if split else set()
         traffic = [*(self._list(kind) for kind in sorted(kinds)), self._classes()] if kinds else []
+        traffic += [self._list_if_any(kind) for kind in sorted(wanted)]
         await asyncio.gather(*traffic, self._canaries())
 
     async def _canaries(self) -> None:
@@ -79,6 +82,24 @@ class Picture:
             some = ",".join(hashes[start : start + AT_MOST])
             for pod in await self.api.list("Pod", self.namespace, f"{HASH_LABEL} in ({some})"):
                 self.canaries.saw(pod)
+
+    def _splitting(self) -> set[str]:
+        """The kinds beside Ingress that policies and releases have to do with."""
+        specs = [policy.spec.traffic for policy in self.known.policies if policy.spec.traffic is not None]
+        if any(traffic.detect for traffic in specs):
+            return {*SPLITTING, "GatewayClass"}
+        routes = [route for traffic in specs for route in traffic.routes]
+        routes += [route for release in self.known.releases if release.active for route in release.spec.routes]
+        routers = {router for route in routes if (router := router_of(route)) is not None}
+        return {kind for router in routers for kind in router.kinds if kind in OPTIONAL}
+
+    async def _list_if_any(self, kind: str) -> None:
+        """What an API server may not know, and not everybody may read."""
+        try:
+            await self._list(kind, "" if kind in CLUSTER_WIDE else None)
+        except ApiError as error:
+            if not (error.not_found or error.forbidden):
+                raise
 
     async def _list(self, kind: str, namespace: str | None = None) -> None:
         store = self.known.stores[kind]
@@ -110,6 +131,7 @@ class Picture:
         logging.getLogger("davylamp.kube.reflector").setLevel(logging.ERROR)
         reflectors = [self._reflector(self.known.stores[kind], namespace) for kind in IN_NAMESPACES]
         reflectors += [self._reflector(self.known.stores[kind], "", optional=True) for kind in CLUSTER_WIDE]
+        reflectors += [self._reflector(self.known.stores[kind], namespace, optional=True) for kind in SPLITTING]
         deployment = self.known.deployments.get(namespace, name)
         if deployment is not None:
             pods = self.pods[namespace, name]

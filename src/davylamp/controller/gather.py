@@ -40,7 +40,7 @@ def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) ->
         policy = known.policy_of(deployment) if deployment is not None else None
         traffic, problems = _resolved(known, policy, deployment)
     services = [name for name in (traffic.service, traffic.service and names.canary_service(traffic.service)) if name]
-    routes = bind(traffic, known.namespace(key.namespace)) if active is not None and traffic.ingresses else ()
+    routes = bind(traffic, known.namespace(key.namespace)) if active is not None and traffic.routes else ()
     return World(
         namespace=key.namespace,
         name=key.name,
@@ -66,7 +66,7 @@ def canary_of(release: Release) -> Canary:
 
 def _promised(release: Release) -> tuple[Traffic, tuple[Problem, ...]]:
     spec = release.spec
-    return Traffic(service=spec.service, ingresses=spec.ingresses, settle_seconds=spec.settle_seconds), ()
+    return Traffic(service=spec.service, routes=spec.routes, settle_seconds=spec.settle_seconds), ()
 
 
 def _resolved(

@@ -8,18 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from davylamp.api.objects import Deployment, EndpointSlice, Ingress, IngressClass, ReplicaSet, Service
+from davylamp.api.objects import (
+    Deployment,
+    DestinationRule,
+    EndpointSlice,
+    GatewayClass,
+    GRPCRoute,
+    HTTPRoute,
+    Ingress,
+    IngressClass,
+    ReplicaSet,
+    Service,
+    VirtualService,
+)
 from davylamp.api.types import Release, ReleasePolicy
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.kube.gate import MARK
 from davylamp.kube.store import Store, same
-from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.namespace import NamespaceObjects, Watched
 from davylamp.routers.review import Resolution, resolve
+from davylamp.routers.senders import services_of
 
 IN_NAMESPACES = ("Deployment", "Service", "Ingress", "ReplicaSet", "EndpointSlice", "Release", "ReleasePolicy")
 """What is watched, in this order of starting (the large ones first)."""
-CLUSTER_WIDE = ("IngressClass",)
+SPLITTING = ("HTTPRoute", "GRPCRoute", "VirtualService", "DestinationRule")
+"""Watched where the API server knows them and we may: their CRDs come with other projects."""
+CLUSTER_WIDE = ("IngressClass", "GatewayClass")
+"""Watched where we may."""
+OPTIONAL = frozenset((*SPLITTING, *CLUSTER_WIDE))
 
 
 class Known:
@@ -39,24 +56,27 @@ class Known:
         self.endpoint_slices: Store[EndpointSlice] = Store("EndpointSlice", {"service": _service_of})
         self.ingresses: Store[Ingress] = Store("Ingress")
         self.ingress_classes: Store[IngressClass] = Store("IngressClass")
-        self.stores: dict[str, Store[Any]] = {
-            store.kind: store
-            for store in (
-                self.releases,
-                self.policies,
-                self.deployments,
-                self.replica_sets,
-                self.services,
-                self.endpoint_slices,
-                self.ingresses,
-                self.ingress_classes,
-            )
-        }
+        self.gateway_classes: Store[GatewayClass] = Store("GatewayClass")
+        splitting: list[Store[Any]] = [Store(kind) for kind in SPLITTING]
+        every: tuple[Store[Any], ...] = (
+            self.releases,
+            self.policies,
+            self.deployments,
+            self.replica_sets,
+            self.services,
+            self.endpoint_slices,
+            self.ingresses,
+            self.ingress_classes,
+            self.gateway_classes,
+            *splitting,
+        )
+        self.stores: dict[str, Store[Any]] = {store.kind: store for store in every}
         for store in self.stores.values():
             store.listeners.append(self._changed)
         self._on_key = on_key
         self._namespaces: dict[str, NamespaceObjects] = {}
         self._classes: dict[str, IngressClass] | None = {}
+        self._gateway_classes: dict[str, GatewayClass] = {}
         self._resolutions: dict[tuple[str, str], tuple[tuple[str, int], Resolution]] = {}
         self._live = False
 
@@ -64,7 +84,7 @@ class Known:
         """What policies look up in one namespace."""
         found = self._namespaces.get(name)
         if found is None:
-            found = self._namespaces[name] = NamespaceObjects(name, self._classes)
+            found = self._namespaces[name] = NamespaceObjects(name, self._classes, self._gateway_classes)
         return found
 
     def without_ingress_classes(self) -> None:
@@ -137,8 +157,8 @@ class Known:
                 self._owned(replica_set.metadata.namespace, owners)
             case EndpointSlice() as endpoint_slice:
                 self._served_by(endpoint_slice.metadata.namespace, endpoint_slice.service)
-            case IngressClass() as ingress_class:
-                self._class_changed(ingress_class.metadata.name, new)
+            case IngressClass() | GatewayClass() as found:
+                self._class_changed(found, new)
             case obj:
                 self._watched(obj.metadata.namespace, old, new)
 
@@ -146,14 +166,14 @@ class Known:
         """Nothing to look at: everything is read for the first time, or only fields changed that nobody reads. (The
         resource version did, which a write may have to name.)"""
         obj = new if new is not None else old
-        if isinstance(obj, IngressClass):
-            self._class_changed(obj.metadata.name, new)
-        elif isinstance(obj, ReleasePolicy | Deployment | Service | Ingress):
+        if isinstance(obj, IngressClass | GatewayClass):
+            self._class_changed(obj, new)
+        elif isinstance(obj, Watched):
             objects = self.namespace(obj.metadata.namespace)
             objects.put(obj) if new is not None else objects.remove(obj)
 
     def _watched(self, namespace: str, old: Any, new: Any) -> None:
-        """A policy, Deployment, Service or Ingress: what policies mean may change."""
+        """A policy, Deployment, Service, Ingress or another route: what policies mean may change."""
         objects = self.namespace(namespace)
         obj = new if new is not None else old
         if old is not None and new is not None and _means_the_same(old, new):
@@ -171,6 +191,9 @@ class Known:
                 self._served_by(namespace, obj.metadata.name)
             case ReleasePolicy():
                 self._on_key(Ref("ReleasePolicy", namespace, obj.metadata.name))
+            case HTTPRoute() | GRPCRoute() | VirtualService() | DestinationRule():
+                for service in {s for o in (old, new) if o is not None for s in services_of(o)}:
+                    self._served_by(namespace, service)
             case Ingress():
                 owners = {owner for o in (old, new) if o is not None and (owner := o.metadata.controller)}
                 self._owned(namespace, owners)
@@ -193,13 +216,14 @@ class Known:
         for name in told:
             self._on_key(Ref("ReleasePolicy", namespace, name))
 
-    def _class_changed(self, name: str, new: IngressClass | None) -> None:
-        if self._classes is None:
+    def _class_changed(self, found: IngressClass | GatewayClass, new: Any | None) -> None:
+        classes: dict[str, Any] | None = self._classes if isinstance(found, IngressClass) else self._gateway_classes
+        if classes is None:
             return
         if new is None:
-            self._classes.pop(name, None)
+            classes.pop(found.metadata.name, None)
         else:
-            self._classes[name] = new
+            classes[found.metadata.name] = new
         self._resolutions.clear()
         for key in self.all_keys() if self._live else ():
             self._on_key(key)

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+from davylamp.api.types import ReleasePolicy
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
 from davylamp.controller.history import DEFAULT_LIMIT, prune
-from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, Known
+from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.policies import held_by_nobody, mark, plan_policy
 from davylamp.controller.queue import Queue
@@ -30,6 +31,7 @@ from davylamp.kube.errors import ApiError
 from davylamp.kube.gate import API, RESOURCE
 from davylamp.kube.protocol import Api
 from davylamp.kube.reflector import Reflector
+from davylamp.routers.registry import router_of
 
 PASSES = 20
 """Plans in a row for one key before others get their turn."""
@@ -99,15 +101,16 @@ class Controller:
                 self._known.stores[kind],
                 clock,
                 namespace=namespace,
-                optional=kind in CLUSTER_WIDE,
+                optional=kind in OPTIONAL,
                 on_restart=self._restarted,
             )
             for kind, namespace in _watches(namespaces)
         ]
         self.synced = asyncio.Event()
         self._known.releases.listeners.append(metrics.on_release)
-        for kind in ("Service", "Ingress"):
+        for kind in ("Service", "Ingress", *SPLITTING):
             self._known.stores[kind].listeners.append(self._since.changed)
+        self._known.policies.listeners.append(self._wanted)
 
     @property
     def queue(self) -> Queue[Ref]:
@@ -139,7 +142,8 @@ class Controller:
         if any(r.store is self._known.ingress_classes and r.forbidden for r in self._reflectors):
             self._known.without_ingress_classes()
         self._known.go_live()
-        counts = ", ".join(f"{len(store)} {store.kind}" for store in self._known.stores.values())
+        shown = (store for store in self._known.stores.values() if len(store) or store.kind not in OPTIONAL)
+        counts = ", ".join(f"{len(store)} {store.kind}" for store in shown)
         log.info("in sync: %s", counts)
         self.synced.set()
 
@@ -160,6 +164,18 @@ class Controller:
         log.warning("%s in this API server: %s", RESOURCE, _GATED[gate])
         for key in self._known.all_keys() if self.synced.is_set() else ():
             self._ask(key)
+
+    def _wanted(self, kind: str, old: ReleasePolicy | None, new: ReleasePolicy | None) -> None:
+        """A policy that names a route of a kind that the server didn't know asks for another look: its CRD may have
+        come since."""
+        if new is None or (old is not None and old.metadata.generation == new.metadata.generation):
+            return
+        traffic = new.spec.traffic
+        routers = [router_of(route) for route in traffic.routes] if traffic is not None else []
+        kinds = {kind for router in routers if router is not None for kind in router.kinds}
+        for reflector in self._reflectors:
+            if reflector.absent and (reflector.store.kind in kinds or (traffic is not None and traffic.detect)):
+                reflector.look_again()
 
     def _restarted(self, kind: str, why: str) -> None:
         self._metrics.restarts.labels(kind, why).inc()
@@ -323,7 +339,7 @@ class Controller:
 
 def _watches(namespaces: Sequence[str]) -> list[tuple[str, str]]:
     wide = [(kind, "") for kind in CLUSTER_WIDE]
-    return wide + [(kind, namespace) for namespace in namespaces or ("",) for kind in IN_NAMESPACES]
+    return wide + [(kind, namespace) for namespace in namespaces or ("",) for kind in (*IN_NAMESPACES, *SPLITTING)]
 
 
 def _half_seen(world: World) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from davylamp.api.objects import Ingress, Service
+from davylamp.api.objects import DestinationRule, GRPCRoute, HTTPRoute, Ingress, Service, VirtualService
 from davylamp.core.actions import Ref
 from davylamp.kube.clock import Clock
 
@@ -57,4 +57,6 @@ def _content(obj: Any | None) -> object:
             return (ruling, obj.spec)
         case Service():
             return obj.spec.selector
+        case HTTPRoute() | GRPCRoute() | VirtualService() | DestinationRule():
+            return obj.spec
     return obj

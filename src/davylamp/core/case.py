@@ -50,7 +50,7 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def routed(self) -> bool:
         """True where a proxy splits the traffic, False where the number of pods does."""
-        return bool(self.release.spec.ingresses)
+        return bool(self.release.spec.routes)
 
     @property
     def service(self) -> Service | None:

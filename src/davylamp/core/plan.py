@@ -27,10 +27,11 @@ from davylamp.core import health, names, status
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
+from davylamp.core.matching import exposed
 from davylamp.core.promotion import finish, give_back, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
 from davylamp.core.start import watch_over
-from davylamp.core.step import Missing, bring_about, saturable
+from davylamp.core.step import Missing, bring_about, exposure_of, saturable
 from davylamp.core.world import World
 
 __all__ = ["LogWanted", "Plan", "plan"]
@@ -205,7 +206,8 @@ def _enter(case: Case, number: int, now: datetime) -> Plan:
     if number == len(release.spec.steps) and step.weight == 100 and not (step.hold or step.approve):
         return promote(case, now)
     weight = WeightStatus(asked=step.weight, in_effect=reached.weight, how=reached.how)
-    message = f"step {number} of {len(release.spec.steps)}: {step.weight} % to {release.spec.canary.image}"
+    reach = exposed(exposure_of(case, step))
+    message = f"step {number} of {len(release.spec.steps)}: {reach} to {release.spec.canary.image}"
     written = status.in_effect(release, now, number, weight, message)
     if not step.approve:
         return Plan((written,), "StepInEffect", message)

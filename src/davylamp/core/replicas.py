@@ -41,12 +41,14 @@ def canary_replicas(
     max_extra: int | str,
     routed: bool,
     explicit: int | str | None = None,
+    chosen: bool = False,
 ) -> int:
     """Canary pods for `weight` percent beside a Deployment of `deployment_replicas`.
 
     `max_extra` (a number, or a percentage of the Deployment's pods rounded up) bounds the canary where there are
-    no routes. `explicit` is a step's own `replicas` and wins, within that bound. A Deployment scaled to 0 is
-    switched off, so its canary has no pods either.
+    no routes. `explicit` is a step's own `replicas` and wins, within that bound. `chosen` says that requests reach
+    the canary besides those of the weight (by a match, or mirrored), so that weight 0 needs pods too.
+    A Deployment scaled to 0 is switched off, so its canary has no pods either.
 
     Weight 100 is the Service moved to the canary's pods, or the promotion itself. Callers that move the Service
     pass `routed=True`, which gives as many pods as the Deployment has; for a promotion by the Deployment's own
@@ -58,8 +60,9 @@ def canary_replicas(
     if n <= 0:
         return 0
     if routed:
-        wanted = _routed(weight, n) if explicit is None else count(explicit, n)
-        return max(wanted, n) if weight >= 100 else max(wanted, _least(weight))
+        served = max(weight, 1) if chosen else weight
+        wanted = _routed(served, n) if explicit is None else count(explicit, n)
+        return max(wanted, n) if weight >= 100 else max(wanted, _least(served))
     cap = max(count(max_extra, n), 0)
     wanted = _nearest(weight, n, cap) if explicit is None else count(explicit, n)
     return min(max(wanted, _least(weight)), cap)

@@ -19,7 +19,7 @@ def watch_over(world: World, now: datetime) -> Plan:
     if deployment is None or deployment.metadata.deletion_timestamp is not None:
         return Plan((), "Gone", "there is no Deployment")
     if policy is None or policy.metadata.deletion_timestamp is not None:
-        return Plan((), "NoPolicy", "no policy releases it")
+        return Plan(_let_go(world, deployment), "NoPolicy", "no policy releases it")
     errors = [problem for problem in world.problems if not problem.warning]
     if errors:
         return Plan((), "InvalidPolicy", f"policy {policy.metadata.name} can't be used: {errors[0]}")
@@ -97,6 +97,15 @@ def _go_on(world: World, deployment: Deployment) -> tuple[Patch, ...]:
     if world.gate == "fallback" or names.PAUSED_BY not in deployment.metadata.annotations:
         return ()
     return unpause(deployment)
+
+
+def _let_go(world: World, deployment: Deployment) -> tuple[Patch, ...]:
+    """A pause of ours ends with the policy, where going on changes no pod. A template that is held stays held: whether
+    it may roll is for a person to say."""
+    template = template_hash(deployment.spec.template)
+    if names.PAUSED_BY not in deployment.metadata.annotations:
+        return ()
+    return unpause(deployment) if all(rs.spec.template_hash == template for rs in active(world)) else ()
 
 
 def _held(world: World, deployment: Deployment, rejected: Release, now: datetime) -> Plan:

@@ -11,6 +11,7 @@ from davylamp.api.units import count, readable
 from davylamp.core import manifests, names, replicas
 from davylamp.core.actions import Action, Create, Delete, Patch, Ref
 from davylamp.core.case import Case
+from davylamp.core.matching import exposed
 from davylamp.core.world import Exposure, Wanted
 
 
@@ -45,13 +46,20 @@ def bring_about(case: Case, step: Step, now: datetime) -> Reached | Missing:
 def wanted_pods(case: Case, step: Step) -> int:
     """How many canary pods `step` needs at the Deployment's present size."""
     assert case.deployment is not None
+    exposed = exposure_of(case, step)
     return replicas.canary_replicas(
         step.weight,
         case.deployment.spec.replicas,
         max_extra=case.release.spec.max_extra_pods,
         routed=case.routed or step.weight == 100,
         explicit=step.replicas,
+        chosen=bool(exposed.match or exposed.mirror),
     )
+
+
+def exposure_of(case: Case, step: Step) -> Exposure:
+    """What `step` wants of the routes: the release's matches hold in every step, its own besides."""
+    return Exposure(step.weight, (*case.release.spec.match, *step.match), step.mirror or 0)
 
 
 def _objects(case: Case, step: Step, pods: int) -> Missing | None:
@@ -107,9 +115,11 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
         return Reached(round(weight, 1), f"{canary} of {canary + stable} pods")
     actions: list[Action] = []
     for route in case.world.routes:
-        actions += as_actions(route.desired(Exposure(step.weight), case.context))
+        actions += as_actions(route.desired(exposure_of(case, step), case.context))
     if actions:
-        return Missing(f"setting the weight to {step.weight} %", tuple(actions))
+        wanted = exposure_of(case, step)
+        what = "route" if wanted.match or wanted.mirror else "weight"
+        return Missing(f"setting the {what} to {exposed(wanted)}", tuple(actions))
     refs = [ref for route in case.world.routes for ref in route.refs]
     return _settled(case, step.weight, now, *refs)
 

@@ -10,7 +10,8 @@ import msgspec
 
 from davylamp.api.objects import Deployment, Pod, ReplicaSet, Service
 from davylamp.api.problems import Problem
-from davylamp.api.types import Release, ReleasePolicy
+from davylamp.api.types import Match, Release, ReleasePolicy
+from davylamp.api.types import Route as RouteRef
 from davylamp.core.actions import Ref
 
 Gate = Literal["admission", "fallback"]
@@ -21,14 +22,17 @@ class Traffic(msgspec.Struct, frozen=True):
     """A policy's traffic, resolved for one Deployment: names that exist and fit, or nothing."""
 
     service: str = ""
-    ingresses: tuple[str, ...] = ()
+    routes: tuple[RouteRef, ...] = ()
     settle_seconds: float = 5.0
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """Who reaches the canary: `weight` percent of the requests."""
+    """Who reaches the canary: every request that any of `match` matches, and `weight` percent of the others.
+    `mirror` percent of the stable side's requests are copied to it besides."""
 
     weight: int
+    match: tuple[Match, ...] = ()
+    mirror: int = 0
 
 
 class RouteContext(msgspec.Struct, frozen=True):
@@ -57,6 +61,15 @@ class Wanted(msgspec.Struct, frozen=True):
         return not (self.present or self.patches or self.absent)
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Something of an exposure that a router can't do: which entry of its `match` (None: not one of them), the field
+    below that, for example `header.regex`, or `mirror`; and why, with what would work instead."""
+
+    message: str
+    match: int | None = None
+    field: str = ""
+
+
 class Route(Protocol):
     """A router bound to the objects of one route (one Ingress, say), as they are now. Pure: it reads and answers.
 
@@ -71,6 +84,9 @@ class Route(Protocol):
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted: ...
 
     def effective(self, context: RouteContext) -> Exposure | None: ...
+
+    def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
+        """What of an exposure this router can't do; a policy that asks for it never starts a release."""
 
     @property
     def refs(self) -> tuple[Ref, ...]:

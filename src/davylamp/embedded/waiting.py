@@ -13,8 +13,8 @@ T = TypeVar("T")
 POLL = 0.05
 
 
-def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Calls ``predicate`` until it is true, and returns its answer. Raises EmbeddedError after ``timeout`` s.
+def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
+    """Calls ``predicate`` (``every`` s) until it is true, and returns its answer; EmbeddedError after ``timeout`` s.
 
     An EmbeddedError of the predicate itself (kubectl: not found yet) counts as "not yet".
     """
@@ -29,4 +29,4 @@ def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T
             problem = error
         if time.monotonic() > deadline:
             raise EmbeddedError(f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}")
-        time.sleep(POLL)
+        time.sleep(every)

@@ -48,6 +48,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 _RBAC = "rbac.authorization.k8s.io"
+_GATEWAY = "gateway.networking.k8s.io"
+_ISTIO = "networking.istio.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
 KINDS: dict[str, Kind] = {
@@ -63,6 +65,11 @@ KINDS: dict[str, Kind] = {
         Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices", type=o.EndpointSlice),
         Kind("Ingress", "networking.k8s.io", "v1", "ingresses", type=o.Ingress),
         Kind("IngressClass", "networking.k8s.io", "v1", "ingressclasses", namespaced=False, type=o.IngressClass),
+        Kind("HTTPRoute", _GATEWAY, "v1", "httproutes", type=o.HTTPRoute),
+        Kind("GRPCRoute", _GATEWAY, "v1", "grpcroutes", type=o.GRPCRoute),
+        Kind("GatewayClass", _GATEWAY, "v1", "gatewayclasses", namespaced=False, type=o.GatewayClass),
+        Kind("VirtualService", _ISTIO, "v1", "virtualservices", type=o.VirtualService),
+        Kind("DestinationRule", _ISTIO, "v1", "destinationrules", type=o.DestinationRule),
         Kind("Event", "events.k8s.io", "v1", "events"),
         Kind("Lease", "coordination.k8s.io", "v1", "leases"),
         Kind("ReleasePolicy", GROUP, VERSION, "releasepolicies", type=t.ReleasePolicy),

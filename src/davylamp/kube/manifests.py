@@ -92,6 +92,9 @@ IN_NAMESPACES = [
     _rule("apps", "replicasets", [*LOOK, "create", "patch", "delete"]),
     _rule("", "services", [*LOOK, "create", "patch", "delete"]),
     _rule("networking.k8s.io", "ingresses", [*LOOK, "create", "patch", "delete"]),
+    _rule("gateway.networking.k8s.io", "httproutes grpcroutes", [*WATCH, "patch"]),
+    _rule("networking.istio.io", "virtualservices", [*WATCH, "patch"]),
+    _rule("networking.istio.io", "destinationrules", [*WATCH, "patch"]),
     _rule("discovery.k8s.io", "endpointslices", WATCH),
     _rule("", "pods", WATCH),
     _rule("", "pods/log", ["get"]),
@@ -103,7 +106,10 @@ IN_NAMESPACES = [
     _rule("apps", "deployments/finalizers", ["update"]),
 ]
 """What the controller does in each namespace, and nothing else."""
-CLUSTER_WIDE = [_rule("networking.k8s.io", "ingressclasses", WATCH)]
+CLUSTER_WIDE = [
+    _rule("networking.k8s.io", "ingressclasses", WATCH),
+    _rule("gateway.networking.k8s.io", "gatewayclasses", WATCH),
+]
 """What it reads that belongs to no namespace."""
 LEASES = [_rule("coordination.k8s.io", "leases", ["get", "create", "patch"])]
 """Leader election, in its own namespace."""

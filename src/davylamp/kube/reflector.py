@@ -13,13 +13,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from davylamp.kube.clock import Clock, sleep
+from davylamp.kube.clock import Clock
 from davylamp.kube.errors import ApiError
 from davylamp.kube.protocol import Api
 from davylamp.kube.store import Store
 
 FIRST_PAUSE, LAST_PAUSE = 0.2, 10.0
 """Seconds between tries: they double, and each is taken by chance between a half and all of it."""
+ABSENT_PAUSE = 3600.0
+"""Seconds until something optional is asked for again that wasn't there."""
 SETTLED = 5.0
 """Seconds that a watch must have lasted for its end to be an ordinary one."""
 
@@ -47,6 +49,9 @@ class Reflector:
         self.store = store
         self.synced = asyncio.Event()
         self.forbidden = False
+        self.absent = False
+        """We do without it, since it is forbidden or the server doesn't know it; it is asked for again rarely."""
+        self._again = asyncio.Event()
         self._api = api
         self._clock = clock
         self._namespace = namespace
@@ -67,8 +72,20 @@ class Reflector:
                 self._on_restart(self.store.kind, why)
             if self._clock.time() - began >= SETTLED:
                 pause = FIRST_PAUSE
-            await sleep(self._clock, pause * random.uniform(0.5, 1))
+            await self._rest(ABSENT_PAUSE if self.absent else pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LAST_PAUSE)
+
+    def look_again(self) -> None:
+        """Try now, instead of at the end of the pause."""
+        self._again.set()
+
+    async def _rest(self, seconds: float) -> None:
+        self._again.clear()
+        timer = self._clock.call_later(seconds, self._again.set)
+        try:
+            await self._again.wait()
+        finally:
+            timer.cancel()
 
     async def _once(self) -> str:
         """One list or watch, to its end. Why it ended."""
@@ -125,6 +142,7 @@ class Reflector:
         self.synced.set()
 
     def _well(self) -> None:
+        self.absent = False
         if self._trouble:
             log.info("watching %s again", self.store.kind)
             self._trouble = ""
@@ -137,11 +155,12 @@ class Reflector:
             self._streaming = False
             return "unsupported"
         self.forbidden = error.forbidden
-        if self._optional and (error.forbidden or error.not_found):
+        self.absent = self._optional and (error.forbidden or error.not_found)
+        if self.absent:
             self.synced.set()
         if str(error) != self._trouble:
             self._trouble = str(error)
-            level = logging.INFO if self._optional and error.forbidden else logging.WARNING
+            level = logging.DEBUG if self.absent else logging.WARNING
             log.log(level, "%s can't be watched: %s%s", self.store.kind, error, _hint(error, self.store.kind))
         return "failed"
 

@@ -9,7 +9,7 @@ import contextlib
 from datetime import datetime
 from typing import Any
 
-from davylamp.api.objects import HASH_LABEL, Deployment, EndpointSlice, Ingress, ReplicaSet, Service
+from davylamp.api.objects import HASH_LABEL, Deployment, EndpointSlice, ReplicaSet, Service
 from davylamp.api.types import Release, ReleasePolicy
 from davylamp.core import names
 from davylamp.core.actions import Ref
@@ -22,6 +22,7 @@ from davylamp.kube.install import InstallProblem
 from davylamp.kube.protocol import Api
 from davylamp.routers import review
 from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.registry import router_of
 
 POLL = 0.5
 """Seconds between two looks at what is waited for."""
@@ -73,13 +74,12 @@ async def _world(
     spec = release.spec
     deployment: Deployment | None = await api.read(Ref("Deployment", namespace, spec.deployment))
     policy: ReleasePolicy | None = await api.read(Ref("ReleasePolicy", namespace, spec.policy))
-    traffic = Traffic(service=spec.service, ingresses=spec.ingresses, settle_seconds=spec.settle_seconds)
+    traffic = Traffic(service=spec.service, routes=spec.routes, settle_seconds=spec.settle_seconds)
     services = await _services(api, namespace, spec.service)
-    ingresses: list[Ingress] = list(await api.list("Ingress", namespace)) if spec.ingresses else []
-    routes = review.bind(traffic, NamespaceObjects.of(namespace, ingresses)) if spec.ingresses else ()
-    objects = {Ref("Ingress", namespace, i.metadata.name): i for i in ingresses} | {
-        Ref("Service", namespace, s.metadata.name): s for s in services.values()
-    }
+    kinds = {kind for route in spec.routes if (router := router_of(route)) is not None for kind in router.kinds}
+    split = {Ref(kind, namespace, obj.metadata.name): obj for kind in kinds for obj in await api.list(kind, namespace)}
+    routes = review.bind(traffic, NamespaceObjects.of(namespace, split.values()))
+    objects = split | {Ref("Service", namespace, s.metadata.name): s for s in services.values()}
     return World(
         namespace=namespace,
         name=spec.deployment,

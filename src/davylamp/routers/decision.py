@@ -146,6 +146,16 @@ _BASIC = re.compile(r"[-._~a-zA-Z0-9/:]*")
 _PATTERN = re.compile(r"[-._~a-zA-Z0-9/:^$\[\](){}*+?|&=\\]*")
 
 
+def is_basic(text: str) -> bool:
+    """Whether a header's name or value or a cookie's name is taken as it is."""
+    return _BASIC.fullmatch(text) is not None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a header's pattern is taken, and not dropped for a character that may not be in it."""
+    return _PATTERN.fullmatch(text) is not None
+
+
 def _integer(annotations: Mapping[str, str], key: str) -> int | None:
     value = annotations.get(key, "")
     return int(value) if _INTEGER.fullmatch(value) else None

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from davylamp.api.objects import Ingress
+from davylamp.api.types import IngressRoute, Route
 from davylamp.routers.classes import class_of
 from davylamp.routers.decision import PREFIX
 from davylamp.routers.merging import Location, Upstream, backends, together
 from davylamp.routers.namespace import NamespaceObjects, is_canary, ours, services_of
-from davylamp.routers.nginx import canary_name
+from davylamp.routers.nginx import NginxRoute, canary_name
+from davylamp.routers.nginx_rules import FEATURES
+from davylamp.routers.router import Findings, Router
 from davylamp.routers.wording import instead, some
 
 AFFINITY = f"{PREFIX}affinity"
 PASSTHROUGH = f"{PREFIX}ssl-passthrough"
-
-
-class Findings:
-    """What there is to say about one Ingress: errors and warnings, each of which begins with the Ingress."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
 
 
 def missing_ingress(name: str, service: str, objects: NamespaceObjects) -> str:
@@ -144,3 +141,77 @@ def _neighbours(
                 f'{name}: Ingress "{other.metadata.name}" has {place} too and sends it to Service '
                 f'"{elsewhere.service}"; only one of them answers: take it out of the other'
             )
+
+
+# --- the router ---
+
+
+def detected(service: str, objects: NamespaceObjects) -> tuple[list[str], list[str]]:
+    """The Ingresses that can be split. One of a class that can't is a warning: without any other, the number of pods
+    splits, and beside others, its requests stay on the stable pods."""
+    found: list[str] = []
+    others: list[str] = []
+    for ingress in usable_senders(service, objects):
+        kind = class_of(ingress, objects.ingress_classes)
+        if kind.supported:
+            found.append(ingress.metadata.name)
+        else:
+            others.append(f'Ingress "{ingress.metadata.name}" is not split: {kind.message}')
+    return found, others
+
+
+def unsplit(split: Iterable[str], service: str, objects: NamespaceObjects) -> list[str]:
+    """Ingresses of other classes whose requests go to the same Service (those of the same class are split along)."""
+    named = set(split)
+    classes = {objects.ingresses[name].class_name for name in named if name in objects.ingresses}
+    return [
+        other.metadata.name
+        for other in objects.senders_to(service)
+        if other.metadata.name not in named and not is_canary(other) and other.class_name not in classes
+    ]
+
+
+def bind(route: Route, service: str, objects: NamespaceObjects) -> NginxRoute:
+    """The Ingress, our canary Ingress beside it, and the others that have a say."""
+    ingress = route.name
+    main = objects.ingresses.get(ingress)
+    around = _around(service, objects) if main is not None else {}
+    return NginxRoute(
+        namespace=objects.namespace,
+        ingress_name=ingress,
+        service=service,
+        ingress=main,
+        canary=objects.ingresses.get(canary_name(ingress, service)),
+        others=tuple(
+            other
+            for name, other in around.items()
+            if name not in (ingress, canary_name(ingress, service)) and main is not None and together(other, main)
+        ),
+    )
+
+
+def _around(service: str, objects: NamespaceObjects) -> dict[str, Ingress]:
+    """The Ingresses that decide together where requests for `service` go: those that send to it, canaries at the same
+    places, and whatever else these canaries are attached to."""
+    found = {i.metadata.name: i for i in objects.senders_to(service)}
+    for _ in range(2):
+        for ingress in list(found.values()):
+            for place, _upstream in backends(ingress):
+                found |= {i.metadata.name: i for i in objects.ingresses_at(place)}
+    return found
+
+
+INGRESS = Router(
+    field="ingress",
+    attribute="ingress",
+    kind="Ingress",
+    kinds=("Ingress",),
+    features=FEATURES,
+    ref=lambda name: Route(ingress=IngressRoute(name)),
+    exists=lambda name, objects: name in objects.ingresses,
+    missing=missing_ingress,
+    problems=lambda route, service, objects: problems_of_ingress(objects.ingresses[route.name], service, objects),
+    detect=detected,
+    unsplit=unsplit,
+    bind=bind,
+)

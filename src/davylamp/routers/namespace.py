@@ -12,14 +12,27 @@ from itertools import islice
 
 import msgspec
 
-from davylamp.api.objects import Deployment, Ingress, IngressClass, Service, without_hash
-from davylamp.api.types import ReleasePolicy, Target
+from davylamp.api.objects import (
+    Deployment,
+    DestinationRule,
+    GatewayClass,
+    GRPCRoute,
+    HTTPRoute,
+    Ingress,
+    IngressClass,
+    Service,
+    VirtualService,
+    without_hash,
+)
+from davylamp.api.types import ReleasePolicy, Route, Target
 from davylamp.core import names
+from davylamp.routers import senders
 from davylamp.routers.decision import parse
 from davylamp.routers.merging import Location, backends, upstream_of
+from davylamp.routers.senders import Split
 
 Labels = Mapping[str, str]
-Watched = ReleasePolicy | Deployment | Service | Ingress
+Watched = ReleasePolicy | Deployment | Service | Ingress | Split
 
 _MANY = 8
 
@@ -27,13 +40,23 @@ _MANY = 8
 class NamespaceObjects:
     """The objects of one namespace that policies refer to, by name and by what they have to do with each other.
 
-    `ingress_classes` is the cluster's, shared by all namespaces and kept up to date by the caller; None where they
-    may not be read.
+    `ingress_classes` and `gateway_classes` are the cluster's, shared by all namespaces and kept up to date by the
+    caller; `ingress_classes` is None where they may not be read.
     """
 
-    def __init__(self, namespace: str, ingress_classes: Mapping[str, IngressClass] | None = None) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        ingress_classes: Mapping[str, IngressClass] | None = None,
+        gateway_classes: Mapping[str, GatewayClass] | None = None,
+    ) -> None:
         self.namespace = namespace
         self.ingress_classes = ingress_classes
+        self.gateway_classes: Mapping[str, GatewayClass] = gateway_classes if gateway_classes is not None else {}
+        self.http_routes: dict[str, HTTPRoute] = {}
+        self.grpc_routes: dict[str, GRPCRoute] = {}
+        self.virtual_services: dict[str, VirtualService] = {}
+        self.destination_rules: dict[str, DestinationRule] = {}
         self.policies: dict[str, ReleasePolicy] = {}
         self.deployments: dict[str, Deployment] = {}
         self.services: dict[str, Service] = {}
@@ -48,6 +71,7 @@ class NamespaceObjects:
         self._policies_by_name_in_traffic = _Groups()  # "service/web" or "ingress/web" -> policies
         self._senders = _Groups()  # name of a Service -> Ingresses
         self._places = _Groups()  # Location -> Ingresses
+        self._splitters = _Groups()  # type and name of a Service -> HTTPRoutes and so on
 
     @classmethod
     def of(
@@ -55,9 +79,10 @@ class NamespaceObjects:
         namespace: str,
         objects: Iterable[Watched],
         ingress_classes: Mapping[str, IngressClass] | None = None,
+        gateway_classes: Mapping[str, GatewayClass] | None = None,
     ) -> NamespaceObjects:
         """An index of `objects`, which all must be of this namespace."""
-        index = cls(namespace, ingress_classes)
+        index = cls(namespace, ingress_classes, gateway_classes)
         for obj in objects:
             index.put(obj)
         return index
@@ -77,6 +102,14 @@ class NamespaceObjects:
                 self.services[name] = obj
             case Ingress():
                 self.ingresses[name] = obj
+            case HTTPRoute():
+                self.http_routes[name] = obj
+            case GRPCRoute():
+                self.grpc_routes[name] = obj
+            case VirtualService():
+                self.virtual_services[name] = obj
+            case DestinationRule():
+                self.destination_rules[name] = obj
         self._index(obj, add=True)
 
     def remove(self, obj: Watched) -> None:
@@ -91,6 +124,14 @@ class NamespaceObjects:
                 known = self.services.pop(name, None)
             case Ingress():
                 known = self.ingresses.pop(name, None)
+            case HTTPRoute():
+                known = self.http_routes.pop(name, None)
+            case GRPCRoute():
+                known = self.grpc_routes.pop(name, None)
+            case VirtualService():
+                known = self.virtual_services.pop(name, None)
+            case DestinationRule():
+                known = self.destination_rules.pop(name, None)
         if known is not None:
             self._index(known, add=False)
 
@@ -114,6 +155,9 @@ class NamespaceObjects:
                     self._senders.change(service, name, add=add)
                 for place, _ in backends(obj):
                     self._places.change(place, name, add=add)
+            case _:
+                for service in senders.services_of(obj):
+                    self._splitters.change((type(obj), service), name, add=add)
 
     def _index_policy(self, policy: ReleasePolicy, *, add: bool) -> None:
         name, target, traffic = policy.metadata.name, policy.spec.target, policy.spec.traffic
@@ -165,6 +209,10 @@ class NamespaceObjects:
         """The Ingresses that name this Service in a rule or as the default backend, by name."""
         return [self.ingresses[name] for name in sorted(self._senders.of(service))]
 
+    def splitting(self, kind: type[Split], service: str) -> list[str]:
+        """Names of the objects of `kind` that send to this Service, or are about it, in order."""
+        return sorted(self._splitters.of((kind, service)))
+
     def ingresses_at(self, place: Location) -> list[Ingress]:
         """The Ingresses, canaries and others, that have this very place, by name."""
         return [self.ingresses[name] for name in sorted(self._places.of(place))]
@@ -185,10 +233,13 @@ class NamespaceObjects:
                 own = obj.metadata.name.removesuffix("-davylamp")
                 around = {obj.metadata.name, own, own.rpartition(".")[0]}
                 around |= {name for place, _ in backends(obj) for name in self._places.of(place)}
-                senders = [obj, *(self.ingresses[name] for name in around if name in self.ingresses)]
-                services = {service for ingress in senders for service in services_of(ingress)}
+                sending = [obj, *(self.ingresses[name] for name in around if name in self.ingresses)]
+                services = {service for ingress in sending for service in services_of(ingress)}
                 found = self._targets_naming(f"ingress/{obj.metadata.name}")
                 return found.union(*(self._touched_by_service(service) for service in services))
+            case _:
+                found = self._targets_naming(f"{type(obj).__name__}/{obj.metadata.name}")
+                return found.union(*(self._touched_by_service(service) for service in senders.services_of(obj)))
 
     def _around_deployment(self, deployment: Deployment) -> Iterator[str]:
         """Deployments that share a Service or pods with this one. (Where a Service has many Deployments it fits none
@@ -250,7 +301,17 @@ def _named_in_traffic(policy: ReleasePolicy) -> Iterator[str]:
     if traffic is not None:
         if traffic.service:
             yield f"service/{traffic.service}"
-        yield from {f"ingress/{route.ingress.name}": None for route in traffic.routes if route.ingress is not None}
+        yield from {key: None for route in traffic.routes for key in _named_in_route(route)}
+
+
+def _named_in_route(route: Route) -> Iterator[str]:
+    given = {
+        "ingress": route.ingress,
+        "HTTPRoute": route.http_route,
+        "GRPCRoute": route.grpc_route,
+        "VirtualService": route.virtual_service,
+    }
+    yield from (f"{kind}/{named.name}" for kind, named in given.items() if named is not None)
 
 
 # --- the dictionaries ---

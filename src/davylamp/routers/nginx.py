@@ -17,9 +17,9 @@ from davylamp.api.objects import Backend, Ingress, IngressSpec
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.manifests import owner
-from davylamp.core.world import Exposure, RouteContext, Wanted
-from davylamp.routers import merging
-from davylamp.routers.decision import CANARY, PREFIX, WEIGHT, parse
+from davylamp.core.world import Exposure, Refusal, RouteContext, Wanted
+from davylamp.routers import merging, nginx_rules
+from davylamp.routers.decision import CANARY, PREFIX, parse
 from davylamp.routers.merging import Location
 
 CLASS = "kubernetes.io/ingress.class"
@@ -105,12 +105,19 @@ class NginxRoute(msgspec.Struct, frozen=True):
         if not parse(canary.metadata.annotations).enabled:
             return Exposure(100)  # an ordinary Ingress now, and nobody knows which of the two wins
         merged = merging.merge(ingress for ingress in (self.ingress, canary, *self.others) if ingress is not None)
-        shares = [
-            found.config.share
+        found = [
+            found.config
             for main, found in merged.canaries.items()
             if main.service == self.service and found.upstream.service == context.canary_service
         ]
-        return Exposure(math.ceil(max(shares))) if shares else None
+        if not found:
+            return None
+        largest = max(found, key=lambda config: config.share)
+        return Exposure(math.ceil(largest.share), nginx_rules.matches_of(largest))
+
+    def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
+        """What of `exposure` can't be said in annotations."""
+        return tuple(nginx_rules.refused(exposure))
 
     def hindrance(self, context: RouteContext) -> str:
         """Why an exposure can't be brought into effect here, for people; "" if nothing stands in the way."""
@@ -156,7 +163,7 @@ class NginxRoute(msgspec.Struct, frozen=True):
                 "name": canary_name(self.ingress_name, self.service),
                 "namespace": self.namespace,
                 "labels": _labels(context),
-                "annotations": {**mine, CANARY: "true", WEIGHT: str(exposure.weight)},
+                "annotations": {**mine, CANARY: "true", **nginx_rules.annotations_of(exposure)},
                 "ownerReferences": [owner(API_VERSION, "Release", context.release, context.release_uid)],
             },
             "spec": _spec(_for_canary(ingress.spec, self.service, context.canary_service)),

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from davylamp.api.problems import Problem
-from davylamp.api.types import ReleasePolicy, Step, Target, Traffic
+from davylamp.api.types import Match, ReleasePolicy, ReleasePolicySpec, Step, Target, Traffic
 from davylamp.api.units import count, seconds
+from davylamp.routers.matches import problems_of_match
 
 
 def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
     """All of them at once, in the order of the fields."""
     spec = policy.spec
     yield from _target(spec.target, policy.metadata.namespace)
-    yield from _steps(spec.steps)
+    yield from _steps(spec.steps, spec.traffic.match if spec.traffic is not None else ())
     if spec.traffic is not None:
         yield from _traffic(spec.traffic, spec.target)
         if spec.traffic.service and not spec.traffic.routes and not spec.traffic.detect:
             yield from pods_without_traffic(spec.steps)
+            yield from chosen_without_route(spec)
     else:
         yield from _without_service(spec.steps)
+        yield from chosen_without_route(spec)
     if spec.progress_deadline is not None:
         yield from _duration("spec.progressDeadline", spec.progress_deadline, positive=True)
     yield from _max_extra_pods(policy)
@@ -56,7 +59,7 @@ def _target(target: Target, namespace: str) -> Iterator[Problem]:
 # --- steps ---
 
 
-def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
+def _steps(steps: tuple[Step, ...], everywhere: tuple[Match, ...]) -> Iterator[Problem]:
     if not steps:
         yield Problem(
             "spec.steps", "is empty: give at least one step, for example [{weight: 10, hold: 10m}, {weight: 100}]"
@@ -64,7 +67,11 @@ def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
         return
     for index, step in enumerate(steps):
         path = f"spec.steps[{index}]"
-        yield from _weight(f"{path}.weight", step, steps[index - 1] if index else None)
+        yield from _weight(f"{path}.weight", step, steps[index - 1] if index else None, bool(everywhere))
+        for number, match in enumerate(step.match):
+            yield from problems_of_match(f"{path}.match[{number}]", match)
+        if step.mirror is not None and not 0 <= step.mirror <= 100:
+            yield Problem(f"{path}.mirror", f"{step.mirror} is outside 0..100")
         if step.hold is not None:
             yield from _duration(f"{path}.hold", step.hold)
         if step.replicas is not None:
@@ -79,17 +86,19 @@ def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
         )
 
 
-def _weight(path: str, step: Step, before: Step | None) -> Iterator[Problem]:
-    """Weights rise strictly, as the CRD's own rule has it: what else a step can do fits into one step."""
+def _weight(path: str, step: Step, before: Step | None, chosen: bool) -> Iterator[Problem]:
+    """Weights rise strictly, as the CRD's own rule has it: what else a step can do fits into one step. Only where
+    other requests are chosen may the weight stay. `chosen` tells that `traffic.match` sends some in every step."""
     weight = step.weight
     if not 0 <= weight <= 100:
         yield Problem(path, f"{weight} is outside 0..100")
         return
     if before is not None and 0 <= before.weight <= 100:
         together = " (hold and approve can be in one step)" if weight == before.weight else ""
-        if weight <= before.weight:
+        more = step.match != before.match or step.mirror != before.mirror
+        if weight < before.weight or (weight == before.weight and not more):
             yield Problem(path, f"{weight} comes after {before.weight}; weights must rise{together}")
-    if weight == 0 and step.replicas is None:
+    if weight == 0 and step.replicas is None and not (step.match or step.mirror or chosen):
         yield Problem(
             path,
             "0 sends nothing to the canary, and starts no pods: leave the step out, or give it replicas "
@@ -138,6 +147,8 @@ def _traffic(traffic: Traffic, target: Target) -> Iterator[Problem]:
             "with matchLabels use traffic: {detect: true}, which finds each one's own",
         )
     yield from _routes(traffic)
+    for index, match in enumerate(traffic.match):
+        yield from problems_of_match(f"spec.traffic.match[{index}]", match)
     yield from _duration("spec.traffic.settle", traffic.settle)
 
 
@@ -152,16 +163,39 @@ def pods_without_traffic(steps: tuple[Step, ...]) -> Iterator[Problem]:
             )
 
 
+def chosen_without_route(spec: ReleasePolicySpec) -> Iterator[Problem]:
+    """Requests can be chosen only where something looks at them."""
+    fields = ["spec.traffic.match"] if spec.traffic is not None and spec.traffic.match else []
+    for index, step in enumerate(spec.steps):
+        fields += [f"spec.steps[{index}].match"] if step.match else []
+        fields += [f"spec.steps[{index}].mirror"] if step.mirror else []
+    for field in fields:
+        yield Problem(
+            field,
+            "needs a route: without one, requests go to any pod of the Service. Name one in spec.traffic.routes, "
+            "for example {ingress: {name: web}}",
+        )
+
+
 def _routes(traffic: Traffic) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for index, route in enumerate(traffic.routes):
         path = f"spec.traffic.routes[{index}]"
-        if route.ingress is None or not route.ingress.name:
+        given = {
+            "ingress": route.ingress,
+            "httpRoute": route.http_route,
+            "grpcRoute": route.grpc_route,
+            "virtualService": route.virtual_service,
+        }
+        fields = [field for field, value in given.items() if value is not None]
+        if len(fields) > 1:
+            yield Problem(path, f"names {' and '.join(fields)}: give each an entry of its own")
+        elif not fields or not route.name:
             yield Problem(path, "names nothing: give an Ingress, for example {ingress: {name: web}}")
-        elif route.ingress.name in seen:
-            yield Problem(f"{path}.ingress.name", f'"{route.ingress.name}" is named twice')
+        elif (fields[0], route.name) in seen:
+            yield Problem(f"{path}.{fields[0]}.name", f'"{route.name}" is named twice')
         else:
-            seen.add(route.ingress.name)
+            seen.add((fields[0], route.name))
 
 
 def _without_service(steps: tuple[Step, ...]) -> Iterator[Problem]:

@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from davylamp.api.objects import Deployment, Ingress, Service
+from davylamp.api.objects import Deployment, Service
 from davylamp.api.problems import Problem
 from davylamp.api.types import Found, ReleasePolicy
+from davylamp.api.types import Route as RouteRef
 from davylamp.api.units import count, seconds
 from davylamp.core.replicas import problems_of_steps
-from davylamp.core.world import Route, Traffic
-from davylamp.routers import ingresses, workload
-from davylamp.routers.classes import class_of
-from davylamp.routers.merging import backends, together
-from davylamp.routers.namespace import NamespaceObjects, is_canary, ours
-from davylamp.routers.nginx import NginxRoute, canary_name
-from davylamp.routers.policy import no_extra_pods, pods_without_traffic, problems_of_policy
+from davylamp.core.world import Exposure, Route, Traffic
+from davylamp.routers import workload
+from davylamp.routers.namespace import NamespaceObjects, ours
+from davylamp.routers.policy import chosen_without_route, no_extra_pods, pods_without_traffic, problems_of_policy
+from davylamp.routers.registry import ROUTERS, router_of
+from davylamp.routers.router import Findings
 from davylamp.routers.wording import labels, some
 
 DETECT = "spec.traffic.detect"
@@ -66,17 +66,17 @@ def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, .
 
 def bind(traffic: Traffic, objects: NamespaceObjects) -> tuple[Route, ...]:
     """The routes of a release, with the objects as they are now: also those that are gone meanwhile."""
-    return tuple(_route(name, traffic.service, objects) for name in traffic.ingresses)
+    return tuple(bound for route in traffic.routes for bound in _bound(route, traffic.service, objects))
 
 
 def _resolution(
-    policy: ReleasePolicy, name: str, service: str | None, routes: tuple[str, ...], problems: list[Problem]
+    policy: ReleasePolicy, name: str, service: str | None, routes: tuple[RouteRef, ...], problems: list[Problem]
 ) -> Resolution:
     given = policy.spec.traffic
-    traffic = Traffic(service=service or "", ingresses=routes if service else ())
+    traffic = Traffic(service=service or "", routes=routes if service else ())
     if given is not None and not any(problem.path == "spec.traffic.settle" for problem in problems):
         traffic = msgspec.structs.replace(traffic, settle_seconds=seconds(given.settle))
-    found = Found(deployment=name, service=traffic.service, ingresses=traffic.ingresses)
+    found = Found(deployment=name, service=traffic.service, routes=traffic.routes)
     return Resolution(traffic, _once(problems), found)
 
 
@@ -89,19 +89,37 @@ def _once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def _target(
     policy: ReleasePolicy, deployment: Deployment, objects: NamespaceObjects
-) -> tuple[str | None, tuple[str, ...], list[Problem]]:
-    """The Service, the Ingresses, and what is wrong about this Deployment and them."""
+) -> tuple[str | None, tuple[RouteRef, ...], list[Problem]]:
+    """The Service, the routes, and what is wrong about this Deployment and them."""
     problems = list(workload.problems_of_deployment(policy, deployment, objects))
     traffic = policy.spec.traffic
     service: str | None = None
-    routes: tuple[str, ...] = ()
+    routes: tuple[RouteRef, ...] = ()
     if traffic is not None and traffic.detect:
         service, routes = _detected(deployment, objects, problems)
     elif traffic is not None and traffic.service:
         service = _named_service(traffic.service, deployment, objects, problems)
         routes = _named_routes(policy, traffic.service, objects, problems)
     problems += _pods(policy, deployment, service, routed=bool(routes))
+    for route in routes:
+        for bound in _bound(route, service or "", objects):
+            problems += _refused(policy, bound)
     return service, routes, problems
+
+
+def _refused(policy: ReleasePolicy, route: Route) -> Iterator[Problem]:
+    """What steps ask of a route that it can't do, at the fields that ask for it."""
+    spec = policy.spec
+    everywhere = spec.traffic.match if spec.traffic is not None else ()
+    for number, step in enumerate(spec.steps):
+        for refusal in route.refusals(Exposure(step.weight, (*everywhere, *step.match), step.mirror or 0)):
+            where = f"spec.steps[{number}]"
+            if refusal.match is not None and refusal.match < len(everywhere):
+                where = f"spec.traffic.match[{refusal.match}]"
+            elif refusal.match is not None:
+                where += f".match[{refusal.match - len(everywhere)}]"
+            path = f"{where}.{refusal.field}" if refusal.field else where
+            yield Problem(path, f"{route.name}: {refusal.message}")
 
 
 def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *, routed: bool) -> Iterator[Problem]:
@@ -116,6 +134,7 @@ def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *,
         return
     if service and spec.traffic is not None and spec.traffic.detect:
         yield from pods_without_traffic(spec.steps)
+        yield from chosen_without_route(spec)
         if count(spec.max_extra_pods, 100) == 0:
             yield no_extra_pods(spec.max_extra_pods)
     for index, step in enumerate(spec.steps):
@@ -143,42 +162,42 @@ def _named_service(name: str, deployment: Deployment, objects: NamespaceObjects,
 
 def _named_routes(
     policy: ReleasePolicy, service: str, objects: NamespaceObjects, problems: list[Problem]
-) -> tuple[str, ...]:
+) -> tuple[RouteRef, ...]:
     traffic = policy.spec.traffic
-    fitting: list[str] = []
-    named: set[str] = set()
+    fitting: list[RouteRef] = []
+    named: set[tuple[str, str]] = set()
     for index, route in enumerate(traffic.routes if traffic is not None else ()):
-        if route.ingress is None or not route.ingress.name or route.ingress.name in named:
+        router = router_of(route)
+        if router is None or not route.name or (router.kind, route.name) in named:
             continue
-        path, name = f"spec.traffic.routes[{index}].ingress.name", route.ingress.name
-        named.add(name)
-        ingress = objects.ingresses.get(name)
-        if ingress is None:
-            problems.append(Problem(path, ingresses.missing_ingress(name, service, objects)))
-        if ingress is None or service not in objects.services:
+        path = f"spec.traffic.routes[{index}].{router.field}.name"
+        named.add((router.kind, route.name))
+        exists = router.exists(route.name, objects)
+        if not exists:
+            problems.append(Problem(path, router.missing(route.name, service, objects)))
+        if not exists or service not in objects.services:
             continue  # a Service that isn't there was told; that nothing sends to it follows from that
-        found = ingresses.problems_of_ingress(ingress, service, objects)
+        found = router.problems(route, service, objects)
         problems += _as_problems(path, found)
         if not found.errors:
-            fitting.append(name)
+            fitting.append(route)
     if fitting:
         problems += _unsplit(service, named, objects)
     return tuple(fitting)
 
 
-def _as_problems(path: str, found: ingresses.Findings) -> Iterator[Problem]:
+def _as_problems(path: str, found: Findings) -> Iterator[Problem]:
     yield from (Problem(path, text) for text in found.errors)
     yield from (Problem(path, text, warning=True) for text in found.warnings)
 
 
-def _unsplit(service: str, split: set[str], objects: NamespaceObjects) -> Iterator[Problem]:
-    """Ingresses of other classes whose requests go to the same Service (those of the same class are split along)."""
-    classes = {objects.ingresses[name].class_name for name in split if name in objects.ingresses}
-    for other in objects.senders_to(service):
-        if other.metadata.name not in split and not is_canary(other) and other.class_name not in classes:
+def _unsplit(service: str, named: set[tuple[str, str]], objects: NamespaceObjects) -> Iterator[Problem]:
+    for router in ROUTERS:
+        split = [name for kind, name in named if kind == router.kind]
+        for other in router.unsplit(split, service, objects):
             yield Problem(
                 "spec.traffic.routes",
-                f'Ingress "{other.metadata.name}" sends to Service "{service}" too and is not split: '
+                f'{router.kind} "{other}" sends to Service "{service}" too and is not split: '
                 "its requests stay on the stable pods until the last step",
                 warning=True,
             )
@@ -189,8 +208,8 @@ def _unsplit(service: str, split: set[str], objects: NamespaceObjects) -> Iterat
 
 def _detected(
     deployment: Deployment, objects: NamespaceObjects, problems: list[Problem]
-) -> tuple[str | None, tuple[str, ...]]:
-    """The one Service that selects this Deployment's pods and no others, and the Ingresses that send to it."""
+) -> tuple[str | None, tuple[RouteRef, ...]]:
+    """The one Service that selects this Deployment's pods and no others, and the routes that send to it."""
     name = deployment.metadata.name
     pod_labels = dict(objects.pod_labels_of(deployment))
     candidates = [service for service in objects.services_selecting(pod_labels) if not ours(service)]
@@ -226,49 +245,21 @@ def _undetected(name: str, pod_labels: dict[str, str], fitting: list[str], wrong
         )
 
 
-def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Problem]) -> tuple[str, ...]:
-    """The Ingresses that can be split. One of a class that can't is a warning: without any other, the number of pods
-    splits, and beside others, its requests stay on the stable pods."""
-    split: list[str] = []
-    for ingress in ingresses.usable_senders(service, objects):
-        kind = class_of(ingress, objects.ingress_classes)
-        if not kind.supported:
-            text = f'Ingress "{ingress.metadata.name}" is not split: {kind.message}'
-            problems.append(Problem(DETECT, text, warning=True))
-            continue
-        found = ingresses.problems_of_ingress(ingress, service, objects)
-        problems += _as_problems(DETECT, found)
-        if not found.errors:
-            split.append(ingress.metadata.name)
+def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Problem]) -> tuple[RouteRef, ...]:
+    """Everything that can be split, of whatever kind."""
+    split: list[RouteRef] = []
+    for router in ROUTERS:
+        candidates, others = router.detect(service, objects)
+        problems += (Problem(DETECT, text, warning=True) for text in others)
+        for name in candidates:
+            found = router.problems(router.ref(name), service, objects)
+            problems += _as_problems(DETECT, found)
+            if not found.errors:
+                split.append(router.ref(name))
     return tuple(split)
 
 
-# --- routers ---
-
-
-def _route(ingress: str, service: str, objects: NamespaceObjects) -> NginxRoute:
-    main = objects.ingresses.get(ingress)
-    around = _around(service, objects) if main is not None else {}
-    return NginxRoute(
-        namespace=objects.namespace,
-        ingress_name=ingress,
-        service=service,
-        ingress=main,
-        canary=objects.ingresses.get(canary_name(ingress, service)),
-        others=tuple(
-            other
-            for name, other in around.items()
-            if name not in (ingress, canary_name(ingress, service)) and main is not None and together(other, main)
-        ),
-    )
-
-
-def _around(service: str, objects: NamespaceObjects) -> dict[str, Ingress]:
-    """The Ingresses that decide together where requests for `service` go: those that send to it, canaries at the same
-    places, and whatever else these canaries are attached to."""
-    found = {i.metadata.name: i for i in objects.senders_to(service)}
-    for _ in range(2):
-        for ingress in list(found.values()):
-            for place, _upstream in backends(ingress):
-                found |= {i.metadata.name: i for i in objects.ingresses_at(place)}
-    return found
+def _bound(route: RouteRef, service: str, objects: NamespaceObjects) -> Iterator[Route]:
+    router = router_of(route)
+    if router is not None:
+        yield router.bind(route, service, objects)

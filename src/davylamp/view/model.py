@@ -13,7 +13,7 @@ import msgspec
 
 from davylamp.api.objects import Pod, ReplicaSet
 from davylamp.api.problems import Problem
-from davylamp.api.types import Approval, Command, Phase, Release, Transition
+from davylamp.api.types import Approval, Command, Phase, Release, Route, Transition
 from davylamp.core import manifests
 from davylamp.core.case import Case, case_of
 from davylamp.core.plan import Plan, plan
@@ -66,7 +66,7 @@ class ReleaseView(Shown, frozen=True):
     """The step in effect, counted from 1; 0 before the first."""
     policy: str
     service: str
-    ingresses: tuple[str, ...]
+    routes: tuple[Route, ...]
     started_at: datetime | None
     finished_at: datetime | None
     paused: Command | None
@@ -186,7 +186,7 @@ def _release(release: Release) -> ReleaseView:
         step=status.step,
         policy=spec.policy,
         service=spec.service,
-        ingresses=spec.ingresses,
+        routes=spec.routes,
         started_at=status.started_at or release.metadata.creation_timestamp,
         finished_at=status.finished_at,
         paused=spec.paused,

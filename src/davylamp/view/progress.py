@@ -14,6 +14,7 @@ from davylamp.core import health
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, rolling_back
 from davylamp.core.decision import Plan
+from davylamp.core.matching import words
 from davylamp.core.world import World
 
 StepState = Literal["done", "now", "coming", "ahead", "failed", "stopped"]
@@ -24,6 +25,9 @@ class StepView(msgspec.Struct, frozen=True, rename="camel"):
 
     number: int
     weight: int
+    match: str
+    """Who reaches the canary besides, in words."""
+    mirror: int
     replicas: int | str | None
     hold: str | None
     approve: bool
@@ -160,6 +164,8 @@ def _step(release: Release, going: Progress | None, number: int, step: Step) -> 
     return StepView(
         number=number,
         weight=step.weight,
+        match=words((*release.spec.match, *step.match)),
+        mirror=step.mirror or 0,
         replicas=step.replicas,
         hold=step.hold,
         approve=step.approve,

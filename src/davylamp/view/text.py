@@ -182,7 +182,9 @@ def _step(step: StepView, look: Look) -> Span:
     }[step.state]
     leave = ", ".join(filter(None, (step.hold or "", "approval" if step.approve else "")))
     pods = f", {step.replicas} pods" if isinstance(step.replicas, int) else ""
-    return Span(f"{mark} {step.weight} %{pods}{f' ({leave})' if leave else ''}", style)  # type: ignore[arg-type]
+    reach = "testers" if step.match and not step.weight else f"{step.weight} %"
+    mirrored = f", {step.mirror} % mirrored" if step.mirror else ""
+    return Span(f"{mark} {reach}{mirrored}{pods}{f' ({leave})' if leave else ''}", style)  # type: ignore[arg-type]
 
 
 def _weight(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
@@ -193,6 +195,9 @@ def _weight(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
     how = f" ({weight.how})" if weight.how else ""
     effect = f"{percent(weight.in_effect)} in effect{since}{how}"
     yield from _labelled("weight", Span(f"{percent(weight.asked)} asked for, {effect}"))
+    chosen = next((step.match for step in view.steps if step.state in ("now", "coming")), "")
+    if chosen:
+        yield from _labelled("testers", Span(look.text(chosen)))
 
 
 def _now(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:

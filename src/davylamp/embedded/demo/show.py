@@ -198,10 +198,16 @@ async def run(stage: Stage, *command: str, input: str = "") -> str:
 
 async def _answers(url: str) -> None:
     """Waits until the shop answers: that Traefik needs a moment to hear of its Ingress is no part of the demo."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(LIMIT):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
+    last: object = "nothing yet"
+    async with aiohttp.ClientSession() as session:
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            try:
                 async with session.get(url, headers={"Host": HOST}) as answer:
                     if "X-Version" in answer.headers:
                         return
+                    last = answer.status
+            except aiohttp.ClientError as error:
+                last = error
             await asyncio.sleep(TICK)
+    raise EmbeddedError(f"{HOST} has not answered at {url} after {LIMIT:g} s: {last}")

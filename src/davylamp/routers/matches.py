@@ -1,0 +1,126 @@
+"""What is wrong with a match in itself, whichever router it is for."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from re import _constants, _parser  # type: ignore[attr-defined]
+from typing import Any
+
+from davylamp.api.problems import Problem
+from davylamp.api.types import Match, TextMatch
+from davylamp.core.matching import conditions
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""The name of a header or cookie: a token (RFC 9110, 5.6.2; RFC 6265, 4.1.1)."""
+_COOKIE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
+"""A cookie's value without quotes, spaces, commas, semicolons and backslashes (RFC 6265, 4.1.1)."""
+_FORBIDDEN = frozenset({"host", "connection", "transfer-encoding", "content-length", "upgrade", "te", "trailer"})
+"""Headers that steer the connection: proxies change or drop them before any rule sees them."""
+LONGEST = 256
+"""Characters of a value; proxies have limits of their own, all of them higher."""
+
+
+def problems_of_match(path: str, match: Match) -> Iterator[Problem]:
+    """All of them at once."""
+    given = list(conditions(match))
+    if not given and match.source_labels is None:
+        yield Problem(
+            path, 'asks for nothing: give a header or a cookie, for example {header: {name: X-Canary, exact: "true"}}'
+        )
+    if match.source_labels == {}:
+        yield Problem(f"{path}.sourceLabels", "is empty: give at least one label, for example {team: shop}")
+    for field, wanted in given:
+        yield from _condition(f"{path}.{field}", field, wanted)
+
+
+def _condition(path: str, field: str, wanted: TextMatch) -> Iterator[Problem]:
+    what = "query parameter" if field == "query" else field
+    if not wanted.name:
+        yield Problem(f"{path}.name", f"is empty: give the {what}'s name")
+    elif field != "query" and not _TOKEN.fullmatch(wanted.name):
+        bad = "".join(sorted(set(_TOKEN.sub("", wanted.name))))
+        yield Problem(f"{path}.name", f'"{wanted.name}" can\'t be the name of a {what}: HTTP allows no {bad!r} in it')
+    elif field == "header" and wanted.name.lower() in _FORBIDDEN:
+        yield Problem(f"{path}.name", f'"{wanted.name}" steers the connection and never reaches a rule as it was sent')
+    elif field == "header" and wanted.name.lower() == "cookie":
+        yield Problem(f"{path}.name", "use {cookie: {name: …}} for a cookie; its header holds all of them")
+    ways = {"exact": wanted.exact, "prefix": wanted.prefix, "regex": wanted.regex}
+    named = [way for way, value in ways.items() if value is not None] + ["present"] * wanted.present
+    if len(named) != 1:
+        found = f"has {' and '.join(named)}" if named else "doesn't say which values"
+        yield Problem(path, f"{found}: set exactly one of exact, prefix, regex and present")
+    for way in named:
+        value = ways.get(way)
+        if value is not None:
+            yield from _value(f"{path}.{way}", field, way, value)
+
+
+def _value(path: str, field: str, way: str, value: str) -> Iterator[Problem]:
+    if len(value) > LONGEST:
+        yield Problem(path, f"has {len(value)} characters; at most {LONGEST} are compared")
+    elif field != "query" and any(not 0x20 <= ord(char) < 0x7F for char in value):
+        yield Problem(path, "has characters other than printable ASCII, which headers don't carry reliably")
+    elif way == "regex":
+        yield from (Problem(path, f'"{value}" {text}') for text in problems_of_regex(value))
+    elif not value:
+        yield Problem(path, "is empty, and an empty value is no value for some proxies: use present: true for any")
+    elif field == "cookie" and not _COOKIE_VALUE.fullmatch(value):
+        bad = "".join(sorted(set(_COOKIE_VALUE.sub("", value))))
+        yield Problem(path, f"a cookie's value has no {bad!r} in it: give the value as it is sent, without quotes")
+    elif value != value.strip():
+        yield Problem(path, "begins or ends with a space, which HTTP takes away")
+
+
+def problems_of_regex(text: str) -> Iterator[str]:
+    """Why not every proxy would take this regular expression, or would be slow with it.
+
+    RE2 (Envoy, Traefik, Istio) knows neither look-around nor back references nor possessive repetition
+    (https://github.com/google/re2/wiki/Syntax); PCRE (ingress-nginx) knows them and can take exponential time where
+    one repetition is inside another.
+    """
+    if not text:
+        yield "is empty: use present: true for any value"
+        return
+    try:
+        with warnings.catch_warnings(action="error"):
+            tree = _parser.parse(text)
+    except (re.error, RecursionError, OverflowError, Warning) as error:
+        yield f"is no regular expression: {error}"
+        return
+    yield from dict.fromkeys(_beyond(tree, within=False))
+
+
+_UNKNOWN = {
+    _constants.GROUPREF: "refers back to a group",
+    _constants.GROUPREF_EXISTS: "asks whether a group matched",
+    _constants.ASSERT: "looks ahead or behind",
+    _constants.ASSERT_NOT: "looks ahead or behind",
+    getattr(_constants, "ATOMIC_GROUP", None): "has an atomic group",
+    getattr(_constants, "POSSESSIVE_REPEAT", None): "repeats possessively",
+}
+_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
+
+
+def _beyond(tree: Any, *, within: bool) -> Iterator[str]:
+    """Walks over the parsed expression. `within` tells that it is repeated as a whole, without a bound."""
+    for operation, argument in tree:
+        if operation in _UNKNOWN:
+            yield f"{_UNKNOWN[operation]}, which RE2 doesn't know: write it without"
+        unbounded = operation in _REPEATS and argument[1] == _constants.MAXREPEAT
+        if operation in _REPEATS and argument[1] != _constants.MAXREPEAT and argument[1] > 1000:
+            yield f"repeats up to {argument[1]} times; RE2 takes 1000"
+        if unbounded and within:
+            yield "repeats what is repeated already, which can take a proxy exponential time: write one repetition"
+        for part in _parts(argument):
+            yield from _beyond(part, within=within or unbounded)
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The expressions inside an operation's argument."""
+    if isinstance(argument, _parser.SubPattern):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        for one in argument:
+            yield from _parts(one)

@@ -1,0 +1,14 @@
+"""The routers that there are."""
+
+from __future__ import annotations
+
+from davylamp.api.types import Route
+from davylamp.routers.ingresses import INGRESS
+from davylamp.routers.router import Router
+
+ROUTERS: tuple[Router, ...] = (INGRESS,)
+
+
+def router_of(route: Route) -> Router | None:
+    """The router for a policy's route; None where nothing is set."""
+    return next((router for router in ROUTERS if getattr(route, router.attribute) is not None), None)
