@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from davylamp.embedded import checking, crds, defaults, events, managed, patches, status, strategic, validation
+from davylamp.embedded import checking, crds, defaults, events, gate, managed, patches, status, strategic, validation
 from davylamp.embedded.kinds import Kinds
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.schema import Shape, mistyped
@@ -37,7 +37,8 @@ class Shaper:
         obj = shape.of(schema, obj, old)
         if request.strict and shape.unknown:
             listed = ", ".join(f'unknown field "{path}"' for path in shape.unknown)
-            raise status.bad_request(f"strict decoding error: {listed}")
+            name = f'{resource.kind} in version "{resource.version}"'
+            raise status.bad_request(f"{name} cannot be handled as a {resource.kind}: strict decoding error: {listed}")
         return obj
 
     def unknown_fields(self, resource: Resource, obj: Object) -> list[str]:
@@ -135,6 +136,9 @@ class Shaper:
             causes = checking.problems(self._kinds.schema(resource), new, old)
         elif resource.name == "CustomResourceDefinition":
             crds.check(new)
+            causes = []
+        elif resource.name in (gate.POLICY, gate.BINDING):
+            gate.check(resource, new)
             causes = []
         else:
             causes = validation.problems(resource, old, new, request.subresource)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from davylamp.embedded import definitions, selectors, status
+from davylamp.embedded.gate import Gate
 from davylamp.embedded.kinds import Kinds
 from davylamp.embedded.resources import Resource, Resources
 from davylamp.embedded.shaping import Shaper
@@ -70,7 +71,7 @@ class Store:
     def __init__(self, clock: Clock, *, seed: int = 0, managed: bool = True, history: int = HISTORY) -> None:
         self.clock = clock
         self.resources = Resources()
-        self.admission: list[Admission] = []
+        self.admission: list[Admission] = [Gate(self)]
         self.logs: Logs | None = None
         self.version = 0
         self.random = random.Random(seed)
@@ -209,13 +210,14 @@ class Store:
         resource = self.resources.named(kind)
         old = self._existing(resource, namespace, name)
         meta = old["metadata"]
-        for field, wanted, found in (
-            ("UID", uid, meta["uid"]),
-            ("ResourceVersion", resource_version, meta["resourceVersion"]),
+        for field, wanted, found, what in (
+            ("UID", uid, meta["uid"], "deleted and then recreated"),
+            ("ResourceVersion", resource_version, meta["resourceVersion"], "modified"),
         ):
             if wanted and wanted != found:
-                why = f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-                raise status.conflict(resource.group, resource.plural, name, why)
+                why = f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found})"
+                text = f"{why}. The object might have been {what}"
+                raise status.conflict(resource.group, resource.kind, name, text)
         for admit in self.admission:
             admit(old, old, Request("DELETE", user, dry_run, ""))
         grace = grace_of(resource, old, grace_seconds)
