@@ -239,7 +239,7 @@ def _slice(old: Object | None, new: Object) -> list[Cause]:
         causes.append(invalid_value("addressType", kind, IMMUTABLE))
     for index, endpoint in enumerate(new.get("endpoints") or ()):
         for number, address in enumerate(endpoint.get("addresses") or ()):
-            causes += _address(address, kind, f"endpoints[{index}].addresses[{number}]")
+            causes += _address(address, str(kind), f"endpoints[{index}].addresses[{number}]")
     return causes
 
 
