@@ -13,6 +13,7 @@ from davylamp.embedded.status import Cause, forbidden_field, invalid_value, requ
 
 Object = dict[str, Any]
 
+MANAGED_BY, MANAGER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
 IMMUTABLE = "field is immutable"
 _NAME_PART = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -237,13 +238,16 @@ def _slice(old: Object | None, new: Object) -> list[Cause]:
         causes.append(unsupported("addressType", kind, ["FQDN", "IPv4", "IPv6"]) if kind else required("addressType"))
     if old is not None and old.get("addressType") != kind:
         causes.append(invalid_value("addressType", kind, IMMUTABLE))
+    # Pods that are processes have addresses on loopback: the controller may write those, and nobody else.
+    ours = (new["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
     for index, endpoint in enumerate(new.get("endpoints") or ()):
         for number, address in enumerate(endpoint.get("addresses") or ()):
-            causes += _address(address, str(kind), f"endpoints[{index}].addresses[{number}]")
+            at = f"endpoints[{index}].addresses[{number}]"
+            causes += _address(address, str(kind), at, loopback=ours and "targetRef" in endpoint)
     return causes
 
 
-def _address(text: str, kind: str, path: str) -> list[Cause]:
+def _address(text: str, kind: str, path: str, *, loopback: bool) -> list[Cause]:
     """An address that can be reached from outside (ValidateEndpointIP)."""
     if kind not in ("IPv4", "IPv6"):
         return []
@@ -253,7 +257,7 @@ def _address(text: str, kind: str, path: str) -> list[Cause]:
         return [invalid_value(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
     ranges = (
         (address.is_unspecified, f"may not be unspecified ({text})"),
-        (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (address.is_loopback and not loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
         (address.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
         (address.is_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
     )
