@@ -251,7 +251,7 @@ class Running:
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(over.set)
         cluster = Embedded(SystemClock(), behave=as_hellok8s)
-        server = Server(cluster.store, {"secret": "admin", "": "admin"})
+        server = Server(cluster.store, {"secret": "admin"})
         async with cluster, server.running() as address:
             self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
             self._ready.set()

@@ -125,12 +125,15 @@ def test_wait_for_a_condition_and_for_a_path(space: Space) -> None:
     space.kubectl("wait", "deploy/web", "--for=delete", "--timeout=20s")
 
 
+def watching(space: Space, *args: str) -> subprocess.Popen[str]:
+    """`kubectl get -w`, which ends by itself if nothing comes."""
+    command = space.cluster.command("-n", space.name, "--request-timeout=15s", "get", "-w", *args)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def test_get_with_a_watch_prints_each_change(space: Space) -> None:
-    space.create("configmaps", config())
-    command = space.cluster.command(
-        "-n", space.name, "get", "configmap", "one", "-w", "-o", "jsonpath={.data.a}{'\\n'}"
-    )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    space.create("configmaps", config(labels={"a": "b"}))
+    with watching(space, "configmap", "-l", "a=b", "-o", "jsonpath={.data.a}{'\\n'}") as process:
         assert process.stdout
         assert process.stdout.readline() == "1\n"
         space.patch("configmaps", "one", {"data": {"a": "2"}})
@@ -140,13 +143,10 @@ def test_get_with_a_watch_prints_each_change(space: Space) -> None:
 
 def test_get_with_a_watch_prints_rows(space: Space) -> None:
     space.create("deployments.apps", deployment(replicas=0, paused=True))
-    with subprocess.Popen(
-        space.cluster.command("-n", space.name, "get", "deploy", "-w"), stdout=subprocess.PIPE, text=True
-    ) as process:
+    with watching(space, "deploy") as process:
         assert process.stdout
         assert process.stdout.readline().split()[0] == "NAME"
         assert process.stdout.readline().split()[:2] == ["web", "0/0"]
-        space.kubectl("label", "deploy/web", "a=b")
         space.kubectl("scale", "deploy/web", "--replicas=2")
         rows = iter(process.stdout.readline, "")
         assert any(row.split()[:2] in (["web", "0/2"], ["web", "1/2"]) for row in rows)
@@ -165,11 +165,3 @@ def test_api_resources_have_short_names_and_verbs(space: Space) -> None:
     assert by_name["deployments"][1:5] == ["deploy", "apps/v1", "true", "Deployment"]
     assert by_name["pods"][1:4] == ["po", "v1", "true"]
     assert "create,delete,deletecollection,get,list,patch,update,watch" in by_name["services"]
-
-
-def test_create_and_expose_make_objects(space: Space) -> None:
-    space.kubectl("create", "deployment", "made", "--image=hellok8s:v1", "--replicas=0")
-    space.kubectl("create", "configmap", "made", "--from-literal=a=b")
-    space.kubectl("expose", "deployment", "made", "--port=80")
-    assert space.get("services", "made")["spec"]["selector"] == {"app": "made"}
-    assert space.get("configmaps", "made")["data"] == {"a": "b"}

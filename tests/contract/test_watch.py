@@ -136,10 +136,3 @@ def test_a_watch_of_one_object_sees_no_other(three: Space) -> None:
 def test_a_watch_ends_at_its_timeout(space: Space) -> None:
     with watching(space, seconds=1, resourceVersion=version_of(space)) as events:
         assert [told(event) for event in events] == []
-
-
-def test_a_version_that_is_too_old_ends_the_watch_with_410(space: Space) -> None:
-    with watching(space, resourceVersion="1", seconds=5) as events:
-        event = next(events)
-        assert event["type"] == "ERROR"
-        assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")

@@ -76,6 +76,16 @@ async def get_text(here: Served, path: str) -> str:
         return await response.text()
 
 
+async def logged(here: Served, path: str, words: str) -> None:
+    """Follows a log until it says `words`: a container may be ready before its first line is read."""
+    follow = f"{here.address}{path}?follow=true"
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session, session.get(follow) as response:
+        async for line in response.content:
+            if words in line.decode():
+                return
+    raise AssertionError(f"the log ended without {words!r}")
+
+
 async def test_pods_are_processes_that_answer_and_are_replaced_and_end(tmp_path: Path) -> None:
     async with served(tmp_path) as here:
         here.cluster.store.create(hello("v1"))
@@ -83,7 +93,7 @@ async def test_pods_are_processes_that_answer_and_are_replaced_and_end(tmp_path:
         await until(here, lambda: settled(here) and len(endpoints(here)) == 2)
         assert all("v1" in text for text in await answers(here))
         pod = here.cluster.store.list("Pod", "default")[0]["metadata"]["name"]
-        assert "listening" in await get_text(here, f"/api/v1/namespaces/default/pods/{pod}/log")
+        await logged(here, f"/api/v1/namespaces/default/pods/{pod}/log", "listening")
         here.cluster.store.patch(
             "Deployment", "default", "web", {"spec": {"template": hello("v2")["spec"]["template"]}}
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -95,3 +96,22 @@ def test_history_that_is_compacted_is_refused(store: Store) -> None:
         store.since(before)
     assert refused.value.code == 410
     assert store.since(store.version) == []
+
+
+@pytest.mark.parametrize(("manager", "written"), [("endpointslice-controller.k8s.io", True), ("somebody", False)])
+def test_only_the_controllers_endpoint_slices_may_name_pods_on_loopback(
+    store: Store, manager: str, written: bool
+) -> None:
+    slice_ = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "web",
+            "namespace": "shop",
+            "labels": {"endpointslice.kubernetes.io/managed-by": manager},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["127.18.0.1"], "targetRef": {"kind": "Pod", "name": "web-1"}}],
+    }
+    with contextlib.nullcontext() if written else pytest.raises(StatusError, match="loopback range"):
+        store.create(slice_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -69,9 +70,12 @@ class World:
             unsubscribe()
 
 
+_crds = functools.cache(crds)
+
+
 def serve_ours(cluster: Cluster) -> None:
     """Our own kinds, and a gate, as `davy install` would have them."""
-    for crd in crds():
+    for crd in _crds():
         cluster.store.create(crd)
     cluster.store.admission.append(lambda old, new, request: _gate(cluster, old, new, request))
 

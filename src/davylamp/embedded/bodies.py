@@ -11,6 +11,7 @@ from aiohttp import web
 from davylamp.embedded import status
 
 TABLE = "as=Table"
+APPLY = "application/apply-patch+yaml"
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -66,7 +67,7 @@ def query_of(request: web.Request) -> Query:
         timeout=_number(given.get("timeoutSeconds")) or 0,
         dry_run=bool(dry_run),
         force=_true(given.get("force")),
-        field_manager=given.get("fieldManager", "") or manager_of(request),
+        field_manager=given.get("fieldManager", "") or ("" if request.content_type == APPLY else manager_of(request)),
         validation=given.get("fieldValidation", "") or "Warn",
         table=TABLE in request.headers.get("Accept", "").split(",", 1)[0],
         include=given.get("includeObject", "") or "Metadata",
@@ -86,7 +87,7 @@ async def body_of(request: web.Request) -> Any:
         message = "the body of the request was in an unknown format - accepted media types include: application/json"
         raise status.StatusError(415, "UnsupportedMediaType", message)
     try:
-        if kind in ("application/yaml", "application/apply-patch+yaml") and not raw.lstrip().startswith(b"{"):
+        if kind in ("application/yaml", APPLY) and not raw.lstrip().startswith(b"{"):
             return yaml.safe_load(raw)
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, yaml.YAMLError) as error:

@@ -72,7 +72,7 @@ def _environment(entry: Object) -> Object:
 
 
 def _resources(resources: Object) -> Object:
-    """Requests that are not given are the limits."""
+    """Requests that are not given are the limits (of Pods; templates stay as they are)."""
     limits = resources.get("limits")
     if not limits:
         return resources
@@ -103,7 +103,6 @@ def _container(container: Object) -> Object:
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         container = _inside(container, probe, _probe)
     container = _inside(container, "lifecycle", _hook)
-    container = _inside(container, "resources", _resources)
     container = _each(container, "env", _environment)
     return _each(container, "ports", lambda port: _fill(port, {"protocol": "TCP"}))
 
@@ -141,6 +140,8 @@ def _template(template: Object) -> Object:
 
 def _pod(spec: Object) -> Object:
     spec = pod_spec(spec)
+    for key in ("containers", "initContainers"):
+        spec = _each(spec, key, lambda container: _inside(container, "resources", _resources))
     filled = _fill(
         spec,
         {

@@ -95,7 +95,8 @@ def _set(target: Any, path: Sequence[str], value: Any, *, replace: bool) -> Any:
         return value
     part, *rest = path
     if isinstance(target, dict):
-        if (rest or replace) and part not in target:
+        # A replace of a key that is not there adds it, as it does in the real server's library.
+        if rest and part not in target:
             raise _refused()
         new = _set(target[part], rest, value, replace=replace) if rest else value
         return target if part in target and target[part] is new else {**target, part: new}

@@ -25,7 +25,7 @@ def shown(resource: Resource, obj: Object) -> Object:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: meta[key] for key in names if key in meta},
-        "spec": {"replicas": _at(obj, at.replicas) or 0},
+        "spec": {"replicas": replicas} if (replicas := _at(obj, at.replicas)) else {},
         "status": found,
     }
 

@@ -186,7 +186,9 @@ def mistyped(schema: Schema, value: Any, path: str = "", old: Any = None) -> str
     if value is None or (value is old and old is not None):
         return ""
     wanted = _TYPES.get(schema.type)
-    if schema.int_or_string:
+    if schema.quantity:
+        wanted = (str, int, float)
+    elif schema.int_or_string:
         wanted = (int, str)
     if (
         wanted

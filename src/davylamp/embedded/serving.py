@@ -69,7 +69,8 @@ class Serving:
             table = self.table(resource, shown, query)
             return Answer({**table, "metadata": meta | more})
         head = {"kind": resource.list_kind, "apiVersion": _api_version(resource, where.version)}
-        return Answer({**head, "metadata": meta | more, "items": shown})
+        bare = [{key: value for key, value in obj.items() if key not in head} for obj in shown]
+        return Answer({**head, "metadata": meta | more, "items": shown if resource.custom else bare})
 
     def _part(self, found: Objects, query: Query, meta: Object) -> tuple[Objects, Object]:
         """The page that is asked for. Pages go on after the last key, at the version of the first page; what has

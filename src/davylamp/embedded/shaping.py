@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from davylamp.embedded import checking, crds, defaults, events, managed, patches, status, strategic, validation
+from davylamp.embedded import checking, crds, defaults, events, gate, managed, patches, status, strategic, validation
 from davylamp.embedded.kinds import Kinds
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.schema import Shape, mistyped
@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 
 class Shaper:
-    """Shapes objects for one store. `managed=False` keeps no managedFields."""
+    """Shapes objects for one store. `managed=False` keeps no managedFields, and trusts in built-in kinds' fields."""
 
     def __init__(self, kinds: Kinds, now: Callable[[], datetime], *, managed: bool) -> None:
         self._kinds = kinds
@@ -29,6 +29,8 @@ class Shaper:
             obj, resource = events.inward(obj), self._kinds.resources.named("Event")
         if obj.get("apiVersion") != resource.api_version:
             obj = {**obj, "apiVersion": resource.api_version}
+        if not self._managed and not resource.custom and not request.strict:
+            return obj  # Written by programs, who know the kinds.
         schema = self._kinds.schema(resource)
         if not resource.custom and (problem := mistyped(schema, obj, "", old)):
             name = f'{resource.kind} in version "{resource.version}"'
@@ -37,7 +39,8 @@ class Shaper:
         obj = shape.of(schema, obj, old)
         if request.strict and shape.unknown:
             listed = ", ".join(f'unknown field "{path}"' for path in shape.unknown)
-            raise status.bad_request(f"strict decoding error: {listed}")
+            name = f'{resource.kind} in version "{resource.version}"'
+            raise status.bad_request(f"{name} cannot be handled as a {resource.kind}: strict decoding error: {listed}")
         return obj
 
     def unknown_fields(self, resource: Resource, obj: Object) -> list[str]:
@@ -59,17 +62,19 @@ class Shaper:
             new = {key: value for key, value in new.items() if key != "status"}
             if "status" in old:
                 new["status"] = old["status"]
-        return self._filled(resource, old, new)
+        return self.filled(resource, old, new)
 
-    def fresh(self, resource: Resource, new: Object) -> Object:
-        """A new object with its defaults."""
-        return self._filled(resource, None, new)
+    def filled(self, resource: Resource, old: Object | None, obj: Object) -> Object:
+        """An object with its defaults."""
+        if resource.name == "CustomResourceDefinition":
+            return crds.filled(obj)
+        return defaults.filled(resource, old, obj)
 
     def created(self, resource: Resource, new: Object, request: Request) -> Object:
         """The last shape of a new object. Raises StatusError 422."""
         if resource.status and resource.name != "Node":
             new = {key: value for key, value in new.items() if key != "status"}
-        new = defaults.created(resource, self._filled(resource, None, new))
+        new = defaults.created(resource, new)
         self._check(resource, None, new, request)
         if resource.name == "CustomResourceDefinition":
             new = crds.held(crds.established(new, stamp(self._now())))
@@ -77,7 +82,6 @@ class Shaper:
 
     def updated(self, resource: Resource, old: Object, new: Object, request: Request) -> Object:
         """The last shape of a changed object. Raises StatusError 422."""
-        new = self._filled(resource, old, new)
         self._check(resource, old, new, request)
         if resource.name == "CustomResourceDefinition" and not request.subresource:
             new = crds.established(new, old["status"]["conditions"][0]["lastTransitionTime"])
@@ -125,16 +129,14 @@ class Shaper:
         found: Object = _restricted(shaped, config)
         return found
 
-    def _filled(self, resource: Resource, old: Object | None, obj: Object) -> Object:
-        if resource.name == "CustomResourceDefinition":
-            return crds.filled(obj)
-        return defaults.filled(resource, old, obj)
-
     def _check(self, resource: Resource, old: Object | None, new: Object, request: Request) -> None:
         if resource.custom:
             causes = checking.problems(self._kinds.schema(resource), new, old)
         elif resource.name == "CustomResourceDefinition":
             crds.check(new)
+            causes = []
+        elif resource.name in (gate.POLICY, gate.BINDING):
+            gate.check(resource, new)
             causes = []
         else:
             causes = validation.problems(resource, old, new, request.subresource)

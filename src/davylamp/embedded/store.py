@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from davylamp.embedded import definitions, selectors, status
+from davylamp.embedded.gate import Gate
 from davylamp.embedded.kinds import Kinds
 from davylamp.embedded.resources import Resource, Resources
 from davylamp.embedded.shaping import Shaper
@@ -64,13 +65,14 @@ class Logs(Protocol):
 
 
 class Store:
-    """A cluster's objects. `seed` makes uids and generated names repeatable; `managed=False` keeps no managedFields
-    (faster; server-side apply then never removes a field)."""
+    """A cluster's objects. `seed` makes uids and generated names repeatable; `managed=False` is for
+    simulation, and faster: no managedFields (so server-side apply never removes a field), and the fields of
+    built-in kinds are taken as they are, unknown or of a wrong type."""
 
     def __init__(self, clock: Clock, *, seed: int = 0, managed: bool = True, history: int = HISTORY) -> None:
         self.clock = clock
         self.resources = Resources()
-        self.admission: list[Admission] = []
+        self.admission: list[Admission] = [Gate(self)]
         self.logs: Logs | None = None
         self.version = 0
         self.random = random.Random(seed)
@@ -209,13 +211,14 @@ class Store:
         resource = self.resources.named(kind)
         old = self._existing(resource, namespace, name)
         meta = old["metadata"]
-        for field, wanted, found in (
-            ("UID", uid, meta["uid"]),
-            ("ResourceVersion", resource_version, meta["resourceVersion"]),
+        for field, wanted, found, what in (
+            ("UID", uid, meta["uid"], "deleted and then recreated"),
+            ("ResourceVersion", resource_version, meta["resourceVersion"], "modified"),
         ):
             if wanted and wanted != found:
-                why = f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-                raise status.conflict(resource.group, resource.plural, name, why)
+                why = f"the {field} in the precondition ({wanted}) does not match the {field} in record ({found})"
+                text = f"{why}. The object might have been {what}"
+                raise status.conflict(resource.group, resource.kind, name, text)
         for admit in self.admission:
             admit(old, old, Request("DELETE", user, dry_run, ""))
         grace = grace_of(resource, old, grace_seconds)
@@ -237,10 +240,8 @@ class Store:
         self._check_namespace(resource, namespace, name)
         if self._find(resource, namespace, name) is not None:
             raise status.already_exists(resource.group, resource.plural, name)
-        new = self._shaper.fresh(resource, with_meta(obj, meta))
-        for admit in self.admission:
-            new = admit(None, new, request)
-        new = self._shaper.created(resource, new, request)
+        new = self._shaper.filled(resource, None, with_meta(obj, meta))
+        new = self._shaper.created(resource, self._admitted(resource, None, new, request), request)
         if request.dry_run:
             return new
         return self._commit("ADDED", resource, new, None)
@@ -250,10 +251,16 @@ class Store:
         check_identity(resource, old, new)
         new = self._shaper.carried(resource, old, new, request)
         if not request.subresource:
-            for admit in self.admission:
-                new = admit(old, new, request)
+            new = self._admitted(resource, old, new, request)
         new = self._shaper.updated(resource, old, new, request)
         return self._settle(resource, old, new, request)
+
+    def _admitted(self, resource: Resource, old: Object | None, new: Object, request: Request) -> Object:
+        """What the admission hooks make of an object; with defaults again where they change it."""
+        result = new
+        for admit in self.admission:
+            result = admit(old, result, request)
+        return result if result is new else self._shaper.filled(resource, old, result)
 
     def _settle(self, resource: Resource, old: Object, new: Object, request: Request) -> Object:
         """Store what has become of an object: nothing where nothing has changed, or its end."""

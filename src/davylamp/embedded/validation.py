@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from davylamp.embedded.status import Cause, forbidden_field, invalid_value, requ
 
 Object = dict[str, Any]
 
+MANAGED_BY, MANAGER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
 IMMUTABLE = "field is immutable"
 _NAME_PART = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -97,7 +99,8 @@ def _deployment(old: Object | None, new: Object) -> list[Cause]:
     strategy = spec.get("strategy") or {}
     kind = strategy.get("type")
     if kind not in ("Recreate", "RollingUpdate"):
-        causes.append(unsupported("spec.strategy.type", kind, ["Recreate", "RollingUpdate"]))
+        shown = {"Type": kind, "RollingUpdate": strategy.get("rollingUpdate")}
+        causes.append(unsupported("spec.strategy", shown, ["Recreate", "RollingUpdate"]))
     rolling = strategy.get("rollingUpdate")
     if kind == "Recreate" and rolling is not None:
         why = "may not be specified when strategy `type` is 'Recreate'"
@@ -235,7 +238,30 @@ def _slice(old: Object | None, new: Object) -> list[Cause]:
         causes.append(unsupported("addressType", kind, ["FQDN", "IPv4", "IPv6"]) if kind else required("addressType"))
     if old is not None and old.get("addressType") != kind:
         causes.append(invalid_value("addressType", kind, IMMUTABLE))
+    # Pods that are processes have addresses on loopback: the controller may write those, and nobody else.
+    ours = (new["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
+    for index, endpoint in enumerate(new.get("endpoints") or ()):
+        for number, address in enumerate(endpoint.get("addresses") or ()):
+            at = f"endpoints[{index}].addresses[{number}]"
+            causes += _address(address, str(kind), at, loopback=ours and "targetRef" in endpoint)
     return causes
+
+
+def _address(text: str, kind: str, path: str, *, loopback: bool) -> list[Cause]:
+    """An address that can be reached from outside (ValidateEndpointIP)."""
+    if kind not in ("IPv4", "IPv6"):
+        return []
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return [invalid_value(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    ranges = (
+        (address.is_unspecified, f"may not be unspecified ({text})"),
+        (address.is_loopback and not loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (address.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (address.is_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    )
+    return [invalid_value(path, text, why) for hit, why in ranges if hit]
 
 
 _CHECKS: dict[str, Callable[[Object | None, Object], list[Cause]]] = {

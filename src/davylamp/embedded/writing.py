@@ -74,11 +74,7 @@ DNS1123_LABEL = (
     "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
-DNS1035 = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
+LABEL_NAMED = ("Namespace", "Service")
 PATH_NAMED = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 """Kinds whose names need only be path segments."""
 
@@ -96,10 +92,10 @@ def _check_name(resource: Resource, meta: Object) -> None:
 def _name_problem(resource: Resource, name: str) -> str:
     if resource.name in PATH_NAMED:
         return "may not contain '/'" if "/" in name or "%" in name else ""
-    if resource.name == "Namespace":
+    if resource.name in LABEL_NAMED:
+        if "." in name:
+            return "must not contain dots"
         return "" if LABEL.fullmatch(name) and len(name) < 64 else DNS1123_LABEL
-    if resource.name == "Service":
-        return "" if re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name) else DNS1035
     if len(name) > 253:
         return "must be no more than 253 bytes"
     return "" if SUBDOMAIN.fullmatch(name) else DNS1123
