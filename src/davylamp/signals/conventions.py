@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from davylamp.signals.exposition import Exposition, Labels, labels
+from davylamp.signals.exposition import Exposition, labels
 
 Check = Literal["errors", "latency"]
 
@@ -40,7 +40,7 @@ class Convention(msgspec.Struct, frozen=True):
     """Or a counter of failures of its own."""
     unit: float = SECONDS
     """Seconds in one unit of the histogram's bounds."""
-    only: Mapping[str, str] = {}
+    only: tuple[tuple[str, str], ...] = ()
     """Labels that a series must have, with a regular expression for the whole value, so that none counts twice."""
 
 
@@ -105,7 +105,7 @@ CONVENTIONS = (
         status=("response_code",),
         failed=rf"{HTTP_FAILURES}|0",
         unit=MILLISECONDS,
-        only={"reporter": "destination"},
+        only=(("reporter", "destination"),),
     ),
     # envoyproxy.io: HTTP connection manager statistics; the admin listener counts itself
     Convention(
@@ -115,7 +115,7 @@ CONVENTIONS = (
         status=("envoy_response_code_class",),
         failed="5",
         unit=MILLISECONDS,
-        only={"envoy_http_conn_manager_prefix": "(?!admin|egress|outbound).*"},
+        only=(("envoy_http_conn_manager_prefix", "(?!admin|egress|outbound).*"),),
     ),
     # doc.traefik.io: metrics of services; entry points and routers count the same requests
     Convention("Traefik", "traefik_service_requests_total", "traefik_service_request_duration_seconds"),
@@ -125,7 +125,7 @@ CONVENTIONS = (
         "nginx-vts",
         "nginx_vts_server_requests_total",
         "nginx_vts_server_request_duration_seconds",
-        only={"host": r"\*", "code": r"[1-5]xx"},
+        only=(("host", r"\*"), ("code", r"[1-5]xx")),
     ),
     # github.com/knyar/nginx-lua-prometheus; nginx-prometheus-exporter has this name too, without a status
     Convention("nginx", "nginx_http_requests_total", "nginx_http_request_duration_seconds"),
@@ -242,7 +242,7 @@ def _busy(exposition: Exposition, convention: Convention) -> bool:
 
 def _why_not_errors(exposition: Exposition, convention: Convention) -> str:
     series = exposition.samples[convention.requests]
-    kept = [found for key in series if _counts(found := labels(key), convention)]
+    kept = [labels(key) for key in series if _counts(key, convention.only)]
     if not kept:
         return "all its series are health checks, /metrics or other ends of the same requests"
     if convention.failures:
@@ -259,7 +259,7 @@ def _why_not_latency(exposition: Exposition, convention: Convention) -> str:
     if f"{name}_bucket" not in exposition.samples:
         kind = exposition.types.get(name, "summary")
         return f"it is a {kind} without buckets: quantiles of pods can't be added up; make it a histogram"
-    if not any(_counts(labels(key), convention) for key in exposition.samples[f"{name}_bucket"]):
+    if not any(_counts(key, convention.only) for key in exposition.samples[f"{name}_bucket"]):
         return "all its series are health checks, /metrics or other ends of the same requests"
     return ""
 
@@ -280,7 +280,7 @@ def _findings(
         sample = metric if check == "errors" else f"{metric}_bucket"
         series = exposition.samples.get(sample) or exposition.samples.get(f"{metric}_count", {})
         if convention is chosen:
-            left = sum(not _counts(labels(key), convention) for key in series)
+            left = sum(not _counts(key, convention.only) for key in series)
             why = f"{convention.name}{_told_by(check, convention)}"
             yield Finding(metric, len(series), check, why + (f"; {left} series left out (see docs)" if left else ""))
         elif why_not:
@@ -327,19 +327,18 @@ def read(exposition: Exposition, choice: Choice) -> Counts:
     errors, latency = choice.errors, choice.latency
     if errors is not None:
         for key, value in exposition.samples.get(errors.requests, {}).items():
-            found = labels(key)
-            if value >= 0 and _counts(found, errors):
+            if value >= 0 and _counts(key, errors.only):
                 requests[key] = value
-                if not errors.failures and _failed(found, errors.status, errors.failed):
+                if not errors.failures and _failed(key, errors.status, errors.failed):
                     failures[key] = value
         if errors.failures:
             separate = exposition.samples.get(errors.failures, {})
-            failures = {key: n for key, n in separate.items() if n >= 0 and _counts(labels(key), errors)}
+            failures = {key: value for key, value in separate.items() if value >= 0 and _counts(key, errors.only)}
     buckets: dict[str, dict[float, float]] = {}
     if latency is not None:
         for key, value in exposition.samples.get(f"{latency.latency}_bucket", {}).items():
             bound, rest = _bound(key)
-            if bound is not None and value >= 0 and _counts(labels(key), latency):
+            if bound is not None and value >= 0 and _counts(key, latency.only):
                 buckets.setdefault(rest, {})[bound * latency.unit] = value
     return Counts(requests, failures, buckets)
 
@@ -355,24 +354,18 @@ def _bound(key: str) -> tuple[float | None, str]:
         return None, rest
 
 
-def _counts(found: Labels, convention: Convention) -> bool:
+@lru_cache(maxsize=20_000)
+def _counts(key: str, only: tuple[tuple[str, str], ...]) -> bool:
     """Does a series with these labels count requests of users, once?"""
-    given = dict(found)
-    if "quantile" in given:
+    given = dict(labels(key))
+    if "quantile" in given or any(not re.fullmatch(pattern, given.get(name, "")) for name, pattern in only):
         return False
-    for name, pattern in convention.only.items():
-        if not _matches(pattern, given.get(name, "")):
-            return False
     if given.get("grpc_service", given.get("rpc_service", "")) in NOT_USERS_GRPC:
         return False
     return not any(name in given and NOT_USERS.fullmatch(given[name]) for name in PATHS)
 
 
-def _failed(found: Labels, status: tuple[str, ...], pattern: str) -> bool:
-    given = dict(found)
-    return any(_matches(pattern, given[name]) for name in status if name in given)
-
-
-@lru_cache(maxsize=4096)
-def _matches(pattern: str, value: str) -> bool:
-    return re.fullmatch(pattern, value) is not None
+@lru_cache(maxsize=20_000)
+def _failed(key: str, status: tuple[str, ...], pattern: str) -> bool:
+    given = dict(labels(key))
+    return any(re.fullmatch(pattern, given[name]) for name in status if name in given)
