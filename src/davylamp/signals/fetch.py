@@ -18,11 +18,13 @@ _CHUNK = 256 * 1024
 
 
 class Unavailable(Exception):
-    """No usable answer. `again` is whether the same request may succeed a moment later."""
+    """No usable answer. `again` is whether the same request may succeed a moment later, `after` how many seconds
+    later the server says it would."""
 
-    def __init__(self, message: str, *, again: bool = False) -> None:
+    def __init__(self, message: str, *, again: bool = False, after: float = 0) -> None:
         super().__init__(message)
         self.again = again
+        self.after = after
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ async def fetch(
     headers: Mapping[str, str] | None = None,
     data: bytes | Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
 ) -> Answer:
     """The answer, whatever its status.
 
@@ -71,6 +74,7 @@ async def fetch(
                 data=data,
                 max_redirects=MAX_REDIRECTS,
                 ssl=tls if tls is not None else True,
+                server_hostname=server_name,
                 timeout=aiohttp.ClientTimeout(total=None),
             ) as response:
                 body = await _body(response, max_bytes)
