@@ -173,7 +173,8 @@ class Threshold(Slim, frozen=True):
 
 
 class Webhook(Slim, frozen=True):
-    """Somebody else's check: a POST; 2xx passes (204 is fine), any other answer fails."""
+    """Somebody else's check: a POST. 2xx passes (204 is fine); 429, 502, 503 and 504 are no verdict, as is no answer;
+    anything else fails."""
 
     url: str
     """Where to."""

@@ -58,6 +58,7 @@ async def fetch(
     data: bytes | Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
     server_name: str | None = None,
+    redirects: int = MAX_REDIRECTS,
 ) -> Answer:
     """The answer, whatever its status.
 
@@ -72,7 +73,8 @@ async def fetch(
                 url,
                 headers={"Accept-Encoding": "gzip", **(headers or {})},
                 data=data,
-                max_redirects=MAX_REDIRECTS,
+                allow_redirects=redirects > 0,
+                max_redirects=redirects,
                 ssl=tls if tls is not None else True,
                 server_hostname=server_name,
                 timeout=aiohttp.ClientTimeout(total=None),
@@ -86,7 +88,7 @@ async def fetch(
     except Refused as error:
         raise Unavailable(f"{url}: {error}") from None
     except aiohttp.TooManyRedirects:
-        raise Unavailable(f"{url}: more than {MAX_REDIRECTS} redirects") from None
+        raise Unavailable(f"{url}: more than {redirects} redirects") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise Unavailable(
             f"{url} is no address: write for example http://prometheus.monitoring:9090 ({error})"

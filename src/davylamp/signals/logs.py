@@ -27,6 +27,8 @@ MOST_TEMPLATES = 500
 HISTORY = 2000
 """Lines of a stable pod's log that tell what is known."""
 _TOKENS = 48
+_READ = 1000
+"""Characters of a message that are looked at."""
 _EXAMPLE = 300
 _AGAIN = (1.0, 2.0, 5.0, 10.0)
 _SETTLED = 5.0
@@ -61,7 +63,7 @@ class Templates:
         if entry.level < self._level or any(pattern.search(entry.message) for pattern in self._ignore):
             return None
         said = ": ".join(filter(None, (entry.exception, entry.detail)))
-        text = safe(" ".join(filter(None, (entry.message, said))))
+        text = safe(" ".join(filter(None, (entry.message[:_READ], said[:_READ]))))
         tokens = f"{entry.level.name} {entry.exception or '-'} {shape(text)}".split()
         cluster, _ = self._drain.add_log_message(" ".join(tokens[:_TOKENS]))
         found = self._ids.get(cluster.cluster_id)

@@ -18,21 +18,22 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), instead)
     for pattern, instead in (
         (r"(?s:-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z))", "<secret>"),
-        (rf"""(["']?)\b([\w.-]*(?:{_NAMES})[\w-]*)\1(\s*(?:=>|[:=])\s*){_VALUE}""", r"\2\3<secret>"),
+        (rf"""(["']?)\b([\w.-]{{0,40}}(?:{_NAMES})[\w-]{{0,40}})\1(\s*(?:=>|[:=])\s*){_VALUE}""", r"\2\3<secret>"),
         (r"\b(bearer|basic|digest)\s+[\w.~+/=-]{6,}", r"\1 <secret>"),
         (r"(?<=://)[^\s/@]+@", "<secret>@"),
         (r"\beyJ[\w-]{8,}(?:\.[\w-]+){1,4}", "<token>"),
         (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\b(?:gh[pousr]|xox[abprs]|sk|pk|rk|glpat)[-_][\w-]{10,}", "<token>"),
-        (r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", "<email>"),
+        (r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", "<email>"),
         (r"(?<=[\w/])\?[^\s\"'<>|]*", "?<query>"),
-        (r"\b(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[\w-]{40,}\b|\b(?:[A-Za-z0-9+/]{40,}={0,2})", "<token>"),
+        (r"(?<![\w-])(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[\w-]{40,}", "<token>"),
+        (r"(?<![\w+/])(?=[A-Za-z+/]*\d)[A-Za-z0-9+/]{40,}={0,2}", "<token>"),
         (r"(?<![\w.])(?:\d[ -]?){12,18}\d(?![\w.]?\d)", "<number>"),
     )
 )
 _TRIGGER = re.compile(
     rf"{_NAMES}|basic|bearer|digest|://|@|\?|eyJ|AKIA|ASIA|-----BEGIN|\d[\d -]{{11}}|[\w+/-]{{16}}|_", re.IGNORECASE
 )
-"""What a text without secrets has nothing of: most have not, and need not be looked through ten times."""
+"""What a text without secrets has nothing of: most have not, and need not be looked through for each."""
 
 
 def safe(text: str) -> str:
