@@ -21,7 +21,7 @@ sources:
     headers: {X-Scope-OrgID: shop}
     timeout: 5s
 checks:
-  - errors: {tolerate: 1.5}
+  - errors: {}
   - name: calls
     errors: {requests: shop_calls_total, failed: {result: "oops|bad"}}
   - latency: {quantile: 0.99}
@@ -95,7 +95,7 @@ def test_it_survives_json() -> None:
     ("text", "problem"),
     [
         ("{toleratte: 2}", "toleratte: unknown field; did you mean tolerate?"),
-        ("{tolerate: 0.5}", "tolerate: 0.5 is outside 1..100"),
+        ("{tolerate: 0.5}", "tolerate: 0.5 is outside 1..50"),
         ("{tolerate: .nan}", "tolerate: nan where a finite number is expected"),
         ("{tolerate: high}", 'tolerate: "high" where a number is expected'),
         ("{falseAlarms: 1}", 'falseAlarms: "1" is not a percentage: write for example 1% or 0.5%; did you mean 1%?'),

@@ -20,7 +20,7 @@ from davylamp.api.units import DURATION_PATTERN, PERCENT_PATTERN, seconds, share
 Duration = Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, min_length=2)]
 Percent = Annotated[str, msgspec.Meta(pattern=PERCENT_PATTERN)]
 Quantile = Annotated[float, msgspec.Meta(ge=0.5, le=0.9999)]
-Ratio = Annotated[float, msgspec.Meta(ge=1, le=100)]
+Ratio = Annotated[float, msgspec.Meta(ge=1, le=50)]
 Times = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
@@ -103,8 +103,6 @@ class Errors(Slim, frozen=True):
     """A counter of failures, where there is one of its own."""
     failed: dict[str, str] = msgspec.field(default_factory=dict)
     """Or: the label that tells how a request ended, with a regular expression of the values that are failures."""
-    tolerate: Ratio | None = None
-    """As `tolerate` of the analysis, for this check."""
 
 
 class Latency(Slim, frozen=True):
@@ -116,8 +114,6 @@ class Latency(Slim, frozen=True):
     """The histogram, without _bucket. Default: found by the usual names."""
     unit: Literal["seconds", "milliseconds"] | None = None
     """The unit of the histogram. Default: what its name says, else seconds."""
-    tolerate: Ratio | None = None
-    """As `tolerate` of the analysis, for this check: a ratio of the shares of slow requests."""
 
 
 class Logs(Slim, frozen=True):

@@ -133,8 +133,12 @@ class Joiner:
             return self._trace or node or not any(one[:1].isspace() for one in self._lines)
         last = self._lines[-1]
         in_python = self._trace and last.startswith("  ") and any(x.startswith("Traceback") for x in self._lines)
-        in_go = self._trace and len(line) < 500 and bool(_GO_FRAME.match(line)) and any(x.startswith("goroutine ") for x in self._lines)
+        in_go = self._trace and any(one.startswith("goroutine ") for one in self._lines) and _go_frame(line)
         return in_python or in_go
+
+
+def _go_frame(line: str) -> bool:
+    return len(line) < 500 and _GO_FRAME.match(line) is not None
 
 
 def entry(lines: list[str]) -> Entry:
