@@ -39,6 +39,7 @@ class Shop:
         self.gate = 204
         self.prometheus = 200
         self.at = 1000.0
+        self.cpu = True
         self.orders = {"s1": "5", "s2": "5", "c1": "4"}
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -59,6 +60,10 @@ class Shop:
         query = str((await request.post())["query"])
         if self.prometheus != 200:
             return web.Response(status=self.prometheus)
+        if request.path.endswith("query_range"):
+            value = "20" if "c1" in query else "5"
+            lines = [{"metric": {}, "values": [[at, value] for at in range(6)]}] if self.cpu else []
+            return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": lines}})
         if query.startswith("orders"):
             series = [({"pod": pod}, value) for pod, value in self.orders.items()]
         elif query.startswith("queue"):
@@ -86,7 +91,7 @@ async def shop() -> AsyncIterator[tuple[Shop, BaseTestServer]]:
     found = Shop()
     app = web.Application()
     app.add_routes([web.get("/{pod}/metrics", found.metrics), web.post("/gate", found.hook)])
-    app.add_routes([web.post("/api/v1/query", found.query)])
+    app.add_routes([web.post(f"/api/v1/{path}", found.query) for path in ("query", "query_range")])
     async with TestServer(app) as running:
         yield found, running
 
@@ -105,7 +110,7 @@ async def test_errors_and_latency_come_from_the_pods(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
     policy = Analysis()
-    gatherer = Gatherer(policy, session, {})
+    gatherer = Gatherer(policy, session, {}, 990)
     first = await gatherer.look(1000, pods(shop[1]), FACTS)
     assert (first.counts, first.problems) == ((), ())
     shop[0].counts = {"s1": (90, 0), "s2": (60, 1), "c1": (10, 2)}
@@ -126,7 +131,7 @@ async def test_errors_and_latency_come_from_the_pods(
 async def test_a_pod_that_answers_nonsense_is_left_out_and_named(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
-    gatherer = Gatherer(Analysis(), session, {})
+    gatherer = Gatherer(Analysis(), session, {}, 990)
     await gatherer.look(1000, pods(shop[1]), FACTS)
     shop[0].broken = {"s2"}
     shop[0].counts = {"s1": (90, 0), "s2": (60, 1), "c1": (10, 2)}
@@ -141,7 +146,7 @@ async def test_a_pod_that_answers_nonsense_is_left_out_and_named(
 async def test_after_an_outage_the_next_look_begins_anew(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
-    gatherer = Gatherer(Analysis(), session, {})
+    gatherer = Gatherer(Analysis(), session, {}, 990)
     await gatherer.look(1000, pods(shop[1]), FACTS)
     shop[0].broken = {"s1", "s2", "c1"}
     outage = await gatherer.look(1010, pods(shop[1]), FACTS)
@@ -167,7 +172,7 @@ checks:
 async def test_prometheus_is_asked_for_counters_and_queries(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
-    gatherer = Gatherer(analysis(shop[1], QUERIES), session, {})
+    gatherer = Gatherer(analysis(shop[1], QUERIES), session, {}, 990)
     await gatherer.look(1000, pods(shop[1]), FACTS)
     shop[0].counts = {"s1": (90, 0), "s2": (60, 1), "c1": (10, 2)}
     not_yet = dict((await gatherer.look(1010, pods(shop[1]), FACTS)).counts)
@@ -182,10 +187,42 @@ async def test_prometheus_is_asked_for_counters_and_queries(
     assert taken["threshold"] == Value(1010, 1020, 7)
 
 
+KAYENTA = """
+sources: {prometheus: {address: SERVER}}
+checks:
+  - kayenta:
+      length: 60s
+      metrics: [{name: cpu, query: 'cpu{pod=~"$pods"}', direction: increase}]
+"""
+
+
+async def test_the_judge_looks_once_when_its_time_is_over(
+    shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
+) -> None:
+    gatherer = Gatherer(analysis(shop[1], KAYENTA), session, {}, 990)
+    looks = [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1000, 1049)]
+    shop[0].cpu = False
+    looks += [await gatherer.look(1050, pods(shop[1]), FACTS)]
+    assert looks[-1].problems == ("kayenta: 1 of 1 metrics have no data: cpu",)
+    shop[0].cpu = True
+    looks += [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1050, 1060)]
+    assert [dict(one.counts) for one in looks] == [
+        {},
+        {},
+        {},
+        {
+            "kayenta": Outcome(
+                990, 1050, False, "kayenta: score 0 of 100, 95 passes; cpu is High (4 times the baseline's)"
+            )
+        },
+        {},
+    ]
+
+
 async def test_a_query_without_values_is_said_and_a_refusal_too(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
-    gatherer = Gatherer(analysis(shop[1], QUERIES), session, {})
+    gatherer = Gatherer(analysis(shop[1], QUERIES), session, {}, 990)
     await gatherer.look(1000, pods(shop[1]), FACTS)
     shop[0].orders = {}
     found = await gatherer.look(1010, pods(shop[1]), FACTS)
@@ -199,14 +236,14 @@ async def test_a_query_without_values_is_said_and_a_refusal_too(
 async def test_a_webhook_fails_after_as_many_failures_in_a_row_as_the_policy_says(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
-    gatherer = Gatherer(analysis(shop[1], "{checks: [{webhook: {url: SERVER/gate, times: 2}}]}"), session, {})
+    gatherer = Gatherer(analysis(shop[1], "{checks: [{webhook: {url: SERVER/gate, times: 2}}]}"), session, {}, 990)
     said: list[bool | None] = []
     for number, status in enumerate((204, 204, 500, 204, 500, 503, 500)):
         shop[0].gate = status
         taken = dict((await gatherer.look(1000 + 10 * number, pods(shop[1]), FACTS)).counts)
         outcome = taken.get("webhook")
         said.append(outcome.passed if isinstance(outcome, Outcome) else None)
-    assert said == [None, True, None, True, None, None, False]
+    assert said == [True, True, None, True, None, None, False]
 
 
 async def test_logs_and_feedback_come_with_the_others(
@@ -223,7 +260,7 @@ async def test_logs_and_feedback_come_with_the_others(
     watched = Logs(follow, Templates())
     watched.watch(["s1"], ["c1"])
     box = Box(feedback_rules(feedback, {}), Sides(frozenset(), frozenset()), b"")
-    gatherer = Gatherer(policy, session, {}, logs=watched, box=box)
+    gatherer = Gatherer(policy, session, {}, 990, logs=watched, box=box)
     await gatherer.look(1000, pods(shop[1]), FACTS)
     box.put(Said("a", True, True, 1001.0))
     shop[0].counts = {"s1": (90, 0), "s2": (60, 0), "c1": (10, 2)}

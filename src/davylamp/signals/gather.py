@@ -22,6 +22,7 @@ from davylamp.signals.counters import Seen, advance, interval
 from davylamp.signals.exposition import BadExposition
 from davylamp.signals.feedback import Box
 from davylamp.signals.fetch import Unavailable
+from davylamp.signals.kayenta import judge
 from davylamp.signals.logs import Logs
 from davylamp.signals.policy import names_of
 from davylamp.signals.prometheus import Access, QueryError, Secrets, access, by_pod, instant, one_value
@@ -48,6 +49,10 @@ class Look(msgspec.Struct, frozen=True):
     """For people: each names its check or pod."""
 
 
+Answered = tuple[counts.Counts | None, tuple[str, ...]]
+"""Counts, if there are some, and problems."""
+
+
 class Gatherer:
     """Looks at one release. `logs` and `box` are those of its log and feedback checks, where it has such."""
 
@@ -56,14 +61,19 @@ class Gatherer:
         analysis: Analysis,
         session: aiohttp.ClientSession,
         secrets: Secrets,
+        since: float,
         *,
         logs: Logs | None = None,
         box: Box | None = None,
     ) -> None:
-        """Raises ValueError for a Secret that is missing or is not what it should be."""
+        """`since` is now, in seconds since the epoch: what is read from now on counts.
+
+        Raises ValueError for a Secret that is missing or is not what it should be.
+        """
         self._analysis = analysis
         self._session = session
         self._secrets = secrets
+        self._since = since
         self._logs = logs
         self._box = box
         source = analysis.sources.prometheus
@@ -74,6 +84,8 @@ class Gatherer:
         """By check: when its last interval ended."""
         self._failed: dict[str, int] = {}
         """By webhook: failures in a row."""
+        self._over: set[str] = set()
+        """Checks that have said all they ever will."""
 
     async def look(self, now: float, pods: Pods, facts: Facts) -> Look:
         """What happened until `now` (seconds since the epoch). Cancelling it loses nothing but this look."""
@@ -85,16 +97,14 @@ class Gatherer:
                 self._counters(check, now, pods, scrapes, found, problems)
         requests = _requests(found)
         for check in self._analysis.checks:
-            begun = self._until.get(check.title)
+            name, begun = check.title, self._begun(check)
             if check.logs is not None and self._logs is not None:
-                # Every take ends an interval, also the first, which has no beginning yet.
-                taken, said = self._logs.take(begun or now, now)
+                found[name], said = self._logs.take(begun, now)
                 problems += said
-                self._done(check, now, taken if begun is not None else None, found)
-            if check.feedback is not None and self._box is not None and begun is not None:
-                self._done(check, now, self._box.take(begun, now, *requests), found)
-            elif check.feedback is not None:
-                self._done(check, now, None, found)
+                self._until[name] = now
+            if check.feedback is not None and self._box is not None:
+                found[name] = self._box.take(begun, now, *requests)
+                self._until[name] = now
         asked = (self._queried(check, now, pods, facts) for check in self._analysis.checks)
         for check, (one, said) in zip(self._analysis.checks, await asyncio.gather(*asked), strict=True):
             problems += said
@@ -102,10 +112,9 @@ class Gatherer:
                 found[check.title] = one
         return Look(tuple(found.items()), tuple(dict.fromkeys(problems)))
 
-    def _done(self, check: Check, now: float, one: counts.Counts | None, found: dict[str, counts.Counts]) -> None:
-        self._until[check.title] = now
-        if one is not None:
-            found[check.title] = one
+    def _begun(self, check: Check) -> float:
+        """When the interval of a check began."""
+        return self._until.get(check.title, self._since)
 
     # --- counters ---
 
@@ -147,14 +156,14 @@ class Gatherer:
         self._choices[name] = choice
         standing = _standing(scrapes, choice, problems)
         before = self._kept.get(name, {})
-        begun = self._until.get(name)
+        begun = self._begun(check)
         if self._to is not None:
             if not ripe(before, standing):
                 return
             standing = fresh(before, standing)
         self._kept[name], differences = advance(before, standing)
         self._until[name] = now
-        if begun is None or not differences:
+        if not differences:
             return
         canary = {target.pod for target in pods.canary}
         events, latencies, said = interval(begun, now, differences, canary)
@@ -163,28 +172,41 @@ class Gatherer:
 
     # --- queries, webhooks ---
 
-    async def _queried(
-        self, check: Check, now: float, pods: Pods, facts: Facts
-    ) -> tuple[counts.Counts | None, tuple[str, ...]]:
-        begun = self._until.get(check.title)
-        wanted = self._metric if check.metric else self._threshold if check.threshold else None
-        if check.webhook is not None:
-            self._until[check.title] = now
-            outcome = await ask(self._session, check.webhook, check.title, facts, self._secrets)
-            return self._judged(check, begun, now, outcome)
-        if wanted is None or self._to is None:
+    async def _queried(self, check: Check, now: float, pods: Pods, facts: Facts) -> Answered:
+        if not any((check.metric, check.threshold, check.webhook, check.kayenta)) or check.title in self._over:
             return None, ()
-        self._until[check.title] = now
-        if begun is None:
-            return None, ()
+        begun = self._begun(check)
         try:
-            return await wanted(check, self._to, begun, now, pods)
+            if check.webhook is not None:
+                outcome = await ask(self._session, check.webhook, check.title, facts, self._secrets)
+                found = self._judged(check, begun, now, outcome)
+            elif self._to is None:
+                return None, ()  # `review` has said that these need a Prometheus
+            elif check.kayenta is not None:
+                return await self._kayenta(check, self._to, now, pods)
+            elif check.metric is not None:
+                found = await self._metric(check, self._to, begun, now, pods)
+            else:
+                found = await self._threshold(check, self._to, begun, now, pods)
         except (Unavailable, QueryError) as error:
-            return None, (str(error),)
+            found = None, (str(error),)
+        self._until[check.title] = now
+        return found
 
-    async def _metric(
-        self, check: Check, to: Access, begun: float, now: float, pods: Pods
-    ) -> tuple[counts.Counts | None, tuple[str, ...]]:
+    async def _kayenta(self, check: Check, to: Access, now: float, pods: Pods) -> Answered:
+        """The judge looks once, when its time is over; where it gets no answer then, again at the next look."""
+        assert check.kayenta is not None
+        if now - self._since < seconds(check.kayenta.length):
+            return None, ()
+        stable, canary = ([target.pod for target in side] for side in (pods.stable, pods.canary))
+        asked = (check.kayenta, check.title, pods.namespace, stable, canary)
+        outcome = await judge(self._session, to, *asked, self._since, now)
+        self._over.add(check.title)
+        if outcome.passed is None:
+            return None, (outcome.message,)
+        return counts.Outcome(self._since, now, outcome.passed, outcome.message), ()
+
+    async def _metric(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.metric is not None
         query = _query(check.metric.query, pods, now - begun)
         series = await instant(self._session, to, query, check.title)
@@ -194,24 +216,20 @@ class Gatherer:
             return None, (f"{check.title}: no data; the query is: {query}",)
         return counts.Samples(begun, now, stable, canary), problems
 
-    async def _threshold(
-        self, check: Check, to: Access, begun: float, now: float, pods: Pods
-    ) -> tuple[counts.Counts | None, tuple[str, ...]]:
+    async def _threshold(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.threshold is not None
         query = _query(check.threshold.query, pods, now - begun)
         value, problem = one_value(await instant(self._session, to, query, check.title), query, check.title)
         return (None, (problem,)) if value is None else (counts.Value(begun, now, value), ())
 
-    def _judged(
-        self, check: Check, begun: float | None, now: float, outcome: Outcome
-    ) -> tuple[counts.Counts | None, tuple[str, ...]]:
+    def _judged(self, check: Check, begun: float, now: float, outcome: Outcome) -> Answered:
         """A failure counts once there are as many in a row as the webhook's `times`."""
         assert check.webhook is not None
         if outcome.passed is None:
             return None, (outcome.message,)
         failed = 0 if outcome.passed else self._failed.get(check.title, 0) + 1
         self._failed[check.title] = failed
-        if begun is None or 0 < failed < check.webhook.times:
+        if 0 < failed < check.webhook.times:
             return None, ()
         return counts.Outcome(begun, now, outcome.passed, outcome.message), ()
 
