@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from davylamp.signals.conventions import Names, detect, read
+from davylamp.signals.conventions import CONVENTIONS, Names, detect, read
 from davylamp.signals.exposition import Exposition, parse
 
 HERE = Path(__file__).parent / "expositions"
@@ -33,6 +33,7 @@ def exposition(name: str) -> Exposition:
         ("grpc", "grpc_server_handled_total", 223, 5),
         ("fastapi", "http_requests_total", 67, 3),
         ("dotnet", "http_requests_received_total", 34, 1),
+        ("hellok8s", "http_requests_total", 426, 6),
     ],
 )
 def test_requests_and_failures_of_users_are_read(name: str, errors: str, requests: float, failures: float) -> None:
@@ -57,6 +58,7 @@ def test_requests_and_failures_of_users_are_read(name: str, errors: str, request
         ("grpc", "grpc_server_handling_seconds", (0.005, 0.1, math.inf), (100, 220, 223)),
         ("fastapi", "http_request_duration_seconds", (0.1, 0.5, math.inf), (60, 66, 67)),
         ("dotnet", "http_request_duration_seconds", (0.001, math.inf), (30, 33)),
+        ("hellok8s", "http_request_duration_seconds", (0.001, 0.1, math.inf), (405, 423, 423)),
     ],
 )
 def test_histograms_are_read_in_seconds(
@@ -119,3 +121,10 @@ def test_a_name_that_nobody_knows_is_shown_with_what_to_do() -> None:
     (finding,) = detect(parse("shop_requests_total 5\n")).findings
     assert (finding.check, finding.metric) == ("", "shop_requests_total")
     assert "errors.requests" in finding.why
+
+
+def test_the_documentation_names_every_convention() -> None:
+    page = (HERE.parents[2] / "docs" / "signals.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("| ")]
+    for one in CONVENTIONS:
+        assert any(f"`{one.requests}`" in row and f"`{one.latency}`" in row for row in rows), one

@@ -1,7 +1,7 @@
 """The Prometheus text format and OpenMetrics 1.0, as far as counters and histograms need them.
 
-Why not `prometheus_client.parser`: it takes more than twenty times as long (`python -m bench signals`), and every
-look at a release parses thousands of series. What is kept is the raw text of each series' labels; it is the same text
+Why not `prometheus_client.parser`: it takes more than ten times as long (`python -m bench signals`), and every look
+at a release parses thousands of series. What is kept is the raw text of each series' labels; it is the same text
 in every scrape, so that taking it apart (`labels`) is done once.
 
 Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and
