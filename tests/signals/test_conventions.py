@@ -128,3 +128,15 @@ def test_the_documentation_names_every_convention() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")]
     for one in CONVENTIONS:
         assert any(f"`{one.requests}`" in row and f"`{one.latency}`" in row for row in rows), one
+
+
+def test_words_instead_of_codes_are_not_taken_for_success() -> None:
+    found = detect(parse('http_requests_total{status="success"} 5\nhttp_requests_total{status="oops"} 2\n'))
+    assert found.errors is None
+    assert "its values oops, success are no HTTP codes" in found.findings[0].why
+
+
+def test_a_request_that_ended_without_a_status_failed() -> None:
+    name = "http_server_request_duration_seconds_count"
+    found = parse(f'{name}{{http_response_status_code="200"}} 5\n{name}{{error_type="timeout"}} 2\n')
+    assert sum(read(found, detect(found)).failures.values()) == 2

@@ -91,3 +91,10 @@ async def test_what_is_no_address_is_said_to_be_none(url: str) -> None:
     async with client() as session:
         with pytest.raises(Unavailable, match="is no address: write for example http"):
             await fetch(session, "GET", url, seconds=5, max_bytes=1000)
+
+
+async def test_a_header_that_would_be_two_is_refused(server: BaseTestServer) -> None:
+    url = str(server.make_url("plain"))
+    async with client(LOOPBACK) as session:
+        with pytest.raises(Unavailable, match="the request can't be made"):
+            await fetch(session, "GET", url, seconds=5, max_bytes=9, headers={"X": "a\r\nY: b"})

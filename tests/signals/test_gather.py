@@ -40,6 +40,7 @@ class Shop:
         self.prometheus = 200
         self.at = 1000.0
         self.cpu = True
+        self.names: dict[str, str] = {}
         self.orders = {"s1": "5", "s2": "5", "c1": "4"}
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -47,8 +48,9 @@ class Shop:
         good, bad = self.counts[pod]
         if pod in self.broken:
             return web.Response(text="<html>", content_type="text/html")
+        name = self.names.get(pod, "http_requests_total")
         return web.Response(
-            text=f'http_requests_total{{status="200"}} {good}\nhttp_requests_total{{status="500"}} {bad}\n'
+            text=f'{name}{{status="200"}} {good}\n{name}{{status="500"}} {bad}\n'
             f'http_request_duration_seconds_bucket{{le="0.1"}} {good}\n'
             f'http_request_duration_seconds_bucket{{le="+Inf"}} {good + bad}\n'
         )
@@ -158,6 +160,18 @@ async def test_after_an_outage_the_next_look_begins_anew(
     events = dict((await gatherer.look(1030, pods(shop[1]), FACTS)).counts)["errors"]
     assert isinstance(events, Events)
     assert (events.start, events.stable[0]) == (1020, Pod("s1", 20))
+
+
+async def test_a_version_that_counts_in_other_names_is_told(
+    shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
+) -> None:
+    gatherer = Gatherer(analysis(shop[1], "{checks: [{errors: {}}]}"), session, {}, 990)
+    await gatherer.look(1000, pods(shop[1]), FACTS)
+    shop[0].names = {"c1": "http_server_requests_total"}
+    shop[0].counts["s1"] = (5, 0)
+    found = await gatherer.look(1010, pods(shop[1]), FACTS)
+    told = "counts as http_server_requests_total, but errors reads http_requests_total of the other pods"
+    assert found.problems == (f"pod c1: {told}",)
 
 
 QUERIES = """

@@ -9,11 +9,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from davylamp.signals.addresses import LOOPBACK
-from davylamp.signals.conventions import Counts, Names
+from davylamp.signals.conventions import Choice, Counts, Names, detect
 from davylamp.signals.counters import Seen
+from davylamp.signals.exposition import parse
 from davylamp.signals.fetch import client
 from davylamp.signals.prometheus import Access
-from davylamp.signals.queries import Pod, counters, filled, fresh, metric_names, ripe, selector
+from davylamp.signals.queries import Pod, clock, counters, filled, fresh, metric_names, ripe, selector
 from davylamp.signals.scrape import Target, choose, seen
 
 TO = Access("http://p")
@@ -65,7 +66,7 @@ class Server:
         app.router.add_route("*", "/{path:.*}", self.answer)
         targets = {pod: Target("/".join(pod), ()) for pod in pods}
         async with TestServer(app) as running, client(LOOPBACK) as session:
-            found = await counters(session, Access(str(running.make_url(""))), targets, ["x"], "errors")
+            found = await counters(session, Access(str(running.make_url(""))), targets, ["x"], "errors", by="x")
         return {(one.target.pod.partition("/")[0], one.target.pod.partition("/")[2]): one for one in found}
 
 
@@ -89,6 +90,24 @@ async def test_counters_of_pods_come_as_if_they_had_been_scraped() -> None:
     assert two is not None
     assert (one.at, sum(one.counts.requests.values()), sum(one.counts.failures.values())) == (1001, 92, 2)
     assert (two.at, sum(two.counts.requests.values())) == (1005, 50)
+
+
+async def test_without_a_clock_the_time_is_that_of_the_query() -> None:
+    server = Server((labels("web-1", status="200"), 90, 1000))
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    async with TestServer(app) as running, client(LOOPBACK) as session:
+        to = Access(str(running.make_url("")))
+        (found,) = await counters(session, to, {("shop", "web-1"): Target("web-1", ())}, ["x"], "errors")
+    assert (found.at, len(server.asked)) == (0, 1)
+
+
+def test_the_clock_is_what_is_read_first() -> None:
+    assert clock([]) == ""
+    errors = detect(parse('http_requests_total{code="200"} 1\n'))
+    assert clock([Choice(None, None), errors]) == "http_requests_total"
+    latency = detect(parse('http_request_duration_seconds_bucket{le="+Inf"} 1\n'))
+    assert clock([latency]) == "http_request_duration_seconds_bucket"
 
 
 async def test_a_pod_that_is_scraped_twice_counts_once() -> None:

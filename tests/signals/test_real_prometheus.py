@@ -16,10 +16,11 @@ from aiohttp.test_utils import TestServer
 
 from davylamp.analysis.counts import Histogram, Pod
 from davylamp.signals.addresses import LOOPBACK
+from davylamp.signals.conventions import Choice
 from davylamp.signals.counters import Seen, advance
 from davylamp.signals.fetch import Unavailable, client
 from davylamp.signals.prometheus import Access, QueryError, instant, one_value, over
-from davylamp.signals.queries import counters, filled, metric_names, ripe
+from davylamp.signals.queries import clock, counters, filled, metric_names, ripe
 from davylamp.signals.scrape import Target, choose, seen
 
 pytestmark = pytest.mark.cluster
@@ -39,6 +40,7 @@ class Shop:
             f'http_requests_total{{status="500"}} {bad}\n# TYPE http_request_duration_seconds histogram\n'
             f'http_request_duration_seconds_bucket{{le="0.1"}} {good}\n'
             f'http_request_duration_seconds_bucket{{le="+Inf"}} {good + bad}\n'
+            f"http_request_duration_seconds_count {good + bad}\nprocess_start_time_seconds 1763940000\n"
         )
 
 
@@ -101,14 +103,15 @@ async def test_what_pods_counted_between_two_looks_is_what_comes_out(
     shop[0].counts = {"web-1": (100, 1), "web-2": (50, 0)}
     async with client(LOOPBACK) as session:
         looks: list[dict[str, Seen]] = []
+        choices: list[Choice] = []
 
         async def look(requests: int, before: dict[str, Seen]) -> bool:
             """Once Prometheus has new samples of both pods, with so many requests in all."""
             try:
-                found = await counters(session, to, targets, metric_names(), "errors")
+                found = await counters(session, to, targets, metric_names(), "errors", by=clock(choices))
             except Unavailable:
                 return False
-            choice = choose(found)
+            choices[:] = [choice := choose(found)]
             now = {one.target.pod: counts for one in found if (counts := seen(one, choice)) is not None}
             looks[:] = [now]
             total = sum(sum(one.counts.requests.values()) for one in now.values())

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 
+from davylamp.api.analysis import Scraping
 from davylamp.signals.addresses import LOOPBACK
 from davylamp.signals.fetch import client
 from davylamp.signals.scrape import Target, choose, scrape, seen, urls
@@ -104,6 +105,11 @@ def test_metrics_are_looked_for_where_the_pod_says(
     address: str, ports: dict[str, int], annotations: dict[str, str], expected: str
 ) -> None:
     assert urls(address, ports, annotations)[0] == expected
+
+
+def test_what_the_policy_says_goes_before_what_the_pod_says() -> None:
+    notes = {"prometheus.io/port": "9102", "prometheus.io/path": "/stats"}
+    assert urls("10.1.2.3", {}, notes, Scraping(port=7000, path="/m")) == ("http://10.1.2.3:7000/m",)
 
 
 def test_a_pod_without_ports_has_no_metrics() -> None:

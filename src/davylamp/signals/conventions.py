@@ -24,6 +24,7 @@ GRPC_FAILURES = "Unknown|DeadlineExceeded|Unimplemented|Internal|Unavailable|Dat
 """https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ (server side)."""
 GRPC_NUMBERS = "2|4|12|13|14|15|UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"
 HTTP_FAILURES = r"5\d\d|5xx|5XX"
+_HTTP_STATUS = re.compile(r"[1-5](\d\d|xx|XX)")
 
 
 class Convention(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class Convention(msgspec.Struct, frozen=True):
     requests: str
     latency: str = ""
     status: tuple[str, ...] = CODE
-    """Labels that tell how a request ended; the first that a series has counts."""
+    """Labels that tell how a request ended; it failed if one of them says so."""
     failed: str = HTTP_FAILURES
     """The values of such a label that mean a failure: a regular expression, whole values."""
     failures: str = ""
@@ -47,7 +48,14 @@ class Convention(msgspec.Struct, frozen=True):
 _GRPC_STATUS = ("rpc_grpc_status_code", "rpc_response_status_code")
 CONVENTIONS = (
     # opentelemetry.io/docs/specs/semconv/http/http-metrics; the second are the names before version 1.23
-    Convention("OpenTelemetry", "http_server_request_duration_seconds_count", "http_server_request_duration_seconds"),
+    # and error_type, where a request ended without a status
+    Convention(
+        "OpenTelemetry",
+        "http_server_request_duration_seconds_count",
+        "http_server_request_duration_seconds",
+        status=("http_response_status_code", "error_type"),
+        failed=rf"{HTTP_FAILURES}|[A-Za-z_].*",
+    ),
     Convention(
         "OpenTelemetry (old names)",
         "http_server_duration_milliseconds_count",
@@ -103,7 +111,6 @@ CONVENTIONS = (
         "istio_requests_total",
         "istio_request_duration_milliseconds",
         status=("response_code",),
-        failed=rf"{HTTP_FAILURES}|0",
         unit=MILLISECONDS,
         only=(("reporter", "destination"),),
     ),
@@ -251,7 +258,12 @@ def _why_not_errors(exposition: Exposition, convention: Convention) -> str:
         return f"there is no {convention.failures} beside it"
     if not any(name in dict(found) for found in kept for name in convention.status):
         return f"no label tells how a request ended ({', '.join(convention.status)})"
-    return ""
+    if convention.failed != HTTP_FAILURES:
+        return ""
+    values = sorted({value for found in kept for name, value in found if name in convention.status})
+    if any(_HTTP_STATUS.fullmatch(value) for value in values):
+        return ""
+    return f"its values {', '.join(values[:4])} are no HTTP codes: say in errors.failed which are failures"
 
 
 def _why_not_latency(exposition: Exposition, convention: Convention) -> str:

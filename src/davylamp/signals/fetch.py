@@ -97,6 +97,8 @@ async def fetch(
         raise Unavailable(f"{url}: its certificate is not trusted: {error.certificate_error}") from None
     except (aiohttp.ClientError, zlib.error, OSError) as error:
         raise _unavailable(url, error) from None
+    except ValueError as error:
+        raise Unavailable(f"{url}: the request can't be made: {error}") from None
 
 
 def _unavailable(url: str, error: Exception) -> Unavailable:

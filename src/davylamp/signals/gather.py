@@ -26,7 +26,7 @@ from davylamp.signals.kayenta import judge
 from davylamp.signals.logs import Logs
 from davylamp.signals.policy import names_of
 from davylamp.signals.prometheus import Access, QueryError, Secrets, access, by_pod, instant, one_value
-from davylamp.signals.queries import counters, filled, fresh, metric_names, ripe
+from davylamp.signals.queries import clock, counters, filled, fresh, metric_names, ripe
 from davylamp.signals.scrape import Scrape, Target, choose, scrape, seen
 
 
@@ -129,8 +129,9 @@ class Gatherer:
             return found
         names = {name for check in checks for name in metric_names(self._choices.get(check.title), names_of(check))}
         targets = {(pods.namespace, target.pod): target for target in pods.all}
+        by = clock(self._choices.values())
         try:
-            return await counters(self._session, self._to, targets, sorted(names), "errors and latency")
+            return await counters(self._session, self._to, targets, sorted(names), "errors and latency", by=by)
         except (Unavailable, QueryError) as error:
             problems.append(str(error))
             return []
@@ -154,7 +155,7 @@ class Gatherer:
             problems.append(f"{name}: no series of the pods feeds it; `davy analysis detect` shows what there is")
             return
         self._choices[name] = choice
-        standing = _standing(scrapes, choice, problems)
+        standing = _standing(scrapes, choice, check, problems)
         before = self._kept.get(name, {})
         begun = self._begun(check)
         if self._to is not None:
@@ -240,19 +241,29 @@ def _part(choice: Choice, check: Check) -> Choice | None:
     return part if part.errors is not None or part.latency is not None else None
 
 
-def _standing(scrapes: Iterable[Scrape], choice: Choice, problems: list[str]) -> dict[str, Seen]:
+def _standing(scrapes: Iterable[Scrape], choice: Choice, check: Check, problems: list[str]) -> dict[str, Seen]:
+    """The counters of each pod that has them, as they stand."""
     found = {}
     for one in scrapes:
+        if one.exposition is None:
+            continue
         try:
             counters_of_it = seen(one, choice)
         except BadExposition as error:
             problems.append(f"pod {one.target.pod}: {error}")
             continue
-        if one.exposition is not None:
-            problems += [f"pod {one.target.pod}: {note}" for note in one.exposition.notes]
+        problems += [f"pod {one.target.pod}: {note}" for note in one.exposition.notes]
         if counters_of_it is not None:
             found[one.target.pod] = counters_of_it
+        elif (other := _part(choose([one], names_of(check)), check)) is not None:
+            told = f"counts as {_read(other)}, but {check.title} reads {_read(choice)} of the other pods"
+            problems.append(f"pod {one.target.pod}: {told}")
     return found
+
+
+def _read(choice: Choice) -> str:
+    """The metric that a choice reads."""
+    return choice.errors.requests if choice.errors is not None else choice.latency.latency if choice.latency else ""
 
 
 def _requests(found: Mapping[str, counts.Counts]) -> tuple[int, int]:

@@ -69,11 +69,28 @@ def filled(query: str, *, namespace: str, stable: Iterable[str], canary: Iterabl
     return re.sub(r"\$(pods|stable|canary|namespace|window)\b", lambda found: values[found[1]], query)
 
 
+def clock(choices: Iterable[Choice]) -> str:
+    """The metric by whose samples the age of an answer is told: the first that these choices read; empty for none."""
+    for choice in choices:
+        if choice.errors is not None:
+            return choice.errors.requests
+        if choice.latency is not None:
+            return f"{choice.latency.latency}_bucket"
+    return ""
+
+
 async def counters(
-    session: aiohttp.ClientSession, to: Access, targets: Mapping[Pod, Target], metrics: Sequence[str], check: str
+    session: aiohttp.ClientSession,
+    to: Access,
+    targets: Mapping[Pod, Target],
+    metrics: Sequence[str],
+    check: str,
+    *,
+    by: str = "",
 ) -> list[Scrape]:
-    """The series `metrics` of all pods, as if they had been scraped: one Scrape for each that has some, stamped with
-    the time of its newest sample. Two queries for each MOST_PODS pods, however many releases they belong to.
+    """The series `metrics` of all pods, as if they had been scraped: one Scrape for each pod that has some, stamped
+    with the time of its newest sample of the metric `by` (see `clock`), or of the query where that is not named.
+    One or two queries for each MOST_PODS pods, however many releases they belong to.
 
     Raises as `prometheus.instant`.
     """
@@ -81,15 +98,18 @@ async def counters(
     pods = sorted(targets)
     for first in range(0, len(pods), MOST_PODS):
         part = pods[first : first + MOST_PODS]
-        query = selector(metrics, part, to)
-        times = f"max by ({to.namespace_label}, {to.pod_label}) (timestamp({query}))"
-        newest = {_pod(one, to): one.value for one in await instant(session, to, times, check)}
         by_pod: dict[Pod, list[Series]] = {}
-        for one in await instant(session, to, query, check):
+        for one in await instant(session, to, selector(metrics, part, to), check):
             by_pod.setdefault(_pod(one, to), []).append(one)
-        for pod in part:
-            if pod in by_pod and pod in newest:
-                found.append(Scrape(targets[pod], newest[pod], to.address, _exposition(by_pod[pod], to)))
+        newest = {pod: series[0].values[-1][0] for pod, series in by_pod.items()}
+        if by:
+            # Of one metric only: timestamp() drops the name, and series must differ without it.
+            labels = f"{to.namespace_label}, {to.pod_label}"
+            times = f"max by ({labels}) (timestamp({selector([by], part, to)}))"
+            newest |= {_pod(one, to): one.value for one in await instant(session, to, times, check)}
+        found += [
+            Scrape(targets[pod], newest[pod], to.address, _exposition(by_pod[pod], to)) for pod in part if pod in by_pod
+        ]
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import aiohttp
 import msgspec
 
+from davylamp.api.analysis import Scraping
 from davylamp.signals.conventions import Choice, Names, detect, read
 from davylamp.signals.counters import Seen
 from davylamp.signals.exposition import BadExposition, Exposition, decode
@@ -51,18 +52,24 @@ class Scrape(msgspec.Struct, frozen=True):
 
 
 def urls(
-    address: str, ports: Mapping[str, int] | None = None, annotations: Mapping[str, str] | None = None
+    address: str,
+    ports: Mapping[str, int] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    given: Scraping | None = None,
 ) -> tuple[str, ...]:
-    """Where a pod's metrics may be: where its `prometheus.io/port`, `path` and `scheme` annotations say, else on the
-    port (name -> number) that is named for it, else on the others, at the usual paths. Empty: nowhere."""
-    notes = annotations or {}
+    """Where a pod's metrics may be: where the policy says, else where the pod's `prometheus.io/port`, `path` and
+    `scheme` annotations do, else on the ports (name -> number), those first that are named for it, at the usual paths.
+    Empty: nowhere."""
+    notes, policy = annotations or {}, given or Scraping()
     host = f"[{address}]" if ":" in address else address
     scheme = notes.get("prometheus.io/scheme", "http")
-    path = notes.get("prometheus.io/path", "")
+    path = policy.path or notes.get("prometheus.io/path", "")
     paths = (f"/{path.lstrip('/')}",) if path else PATHS
-    given = notes.get("prometheus.io/port", "")
-    if given.isdigit():
-        numbers: Sequence[int] = (int(given),)
+    annotated = notes.get("prometheus.io/port", "")
+    if policy.port is not None:
+        numbers: Sequence[int] = (policy.port,)
+    elif annotated.isdigit():
+        numbers = (int(annotated),)
     else:
         ranked = sorted((ports or {}).items(), key=lambda port: (_rank(port[0]), port[1]))
         numbers = [number for _, number in ranked][:3]
