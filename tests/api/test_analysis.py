@@ -122,6 +122,7 @@ def test_it_survives_json() -> None:
             "{checks: [{feedback: {origins: [shop]}}]}",
             'origins[0]: "shop" is no origin: write for example https://shop',
         ),
+        ("{checks: [{feedback: {}}]}", "feedback.token: is missing: whoever reaches the controller"),
         ("{checks: [{webhook: {url: checks}}]}", 'webhook.url: "checks" is no address: write for example http://'),
         ("{checks: [{webhook: {url: 'http://a:b@c'}}]}", "webhook.url: holds a password"),
         ("{checks: [{job: {template: {}}}]}", "job.template.spec.containers: is missing"),

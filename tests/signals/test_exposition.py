@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,6 +28,7 @@ def line(name: str, found: tuple[tuple[str, str], ...], value: float) -> str:
     return f"{name}{{{inner}}} {value!r}\n"
 
 
+@settings(max_examples=40)
 @given(series())
 def test_every_series_is_read_as_prometheus_client_reads_it(
     given: Series,

@@ -23,6 +23,7 @@ from davylamp.signals.feedback import (
     Sides,
     address_of,
     judge,
+    network_of,
     routes,
 )
 
@@ -122,6 +123,11 @@ def test_who_sends_too_much_waits_and_others_do_not() -> None:
     assert limits.admit("b", NOW)
     assert not limits.admit("a", NOW + 1)
     assert limits.admit("a", NOW + 6)
+
+
+def test_addresses_of_one_customer_share_a_limit() -> None:
+    assert network_of("2001:db8:1:2::7") == network_of("2001:db8:1:2:ffff::1") != network_of("2001:db8:1:3::7")
+    assert network_of("192.0.2.1") != network_of("192.0.2.2")
 
 
 def test_the_table_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,8 @@ async def test_no_more_are_asked_at_once_than_allowed() -> None:
         ("10.1.2.3", {"http": 8080}, {"prometheus.io/port": "9102"}, "http://10.1.2.3:9102/metrics"),
         ("10.1.2.3", {"http": 8080}, {"prometheus.io/path": "stats"}, "http://10.1.2.3:8080/stats"),
         ("10.1.2.3", {"http": 8080, "metrics": 9090}, {}, "http://10.1.2.3:9090/metrics"),
+        ("10.1.2.3", {"": 80}, {"prometheus.io/scheme": "http://evil.example/?"}, "http://10.1.2.3:80/metrics"),
+        ("10.1.2.3", {"": 80}, {"prometheus.io/path": "@evil.example/"}, "http://10.1.2.3:80/@evil.example/"),
         ("fd00::7", {"": 8000}, {"prometheus.io/scheme": "https"}, "https://[fd00::7]:8000/metrics"),
     ],
 )

@@ -367,13 +367,7 @@ def _check(check: Check, path: str, prometheus: bool) -> Found:
     if check.threshold is not None:
         yield from _limits(check.threshold, path)
     if check.feedback is not None:
-        for index, origin in enumerate(check.feedback.origins):
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-                yield (
-                    f"{path}.origins[{index}]",
-                    f'"{origin}" is no origin: write for example https://shop.example',
-                    False,
-                )
+        yield from _feedback(check.feedback, path)
     if check.webhook is not None:
         yield from _address(check.webhook.url, f"{path}.url")
     if check.job is not None and not check.job.template.get("spec", {}).get("containers"):
@@ -395,6 +389,15 @@ def _errors(errors: Errors, path: str) -> Found:
         yield f"{path}.failed", f"names {len(errors.failed)} labels; one tells how a request ended", False
     for label, pattern in errors.failed.items():
         yield from _pattern(pattern, f"{path}.failed.{label}")
+
+
+def _feedback(feedback: Feedback, path: str) -> Found:
+    if feedback.token is None:
+        yield f"{path}.token", "is missing: whoever reaches the controller can have a release taken back", True
+    for index, origin in enumerate(feedback.origins):
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            hint = "write for example https://shop.example"
+            yield f"{path}.origins[{index}]", f'"{origin}" is no origin: {hint}', False
 
 
 def _limits(threshold: Threshold, path: str) -> Found:

@@ -148,6 +148,15 @@ def address_of(peer: str, forwarded: str, trusted: Sequence[Network] = ()) -> st
     return peer
 
 
+def network_of(address: str) -> str:
+    """What shares a limit: an IPv4 address, or the /64 of an IPv6 address, which is one customer's."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
 class Limits:
     """A bucket for each address: PER_MINUTE requests, and as many at once. Forgets who was away for long."""
 
@@ -214,7 +223,7 @@ def routes(find: Find, now: Callable[[], float], trusted: Sequence[Network] = ()
 
     async def post(request: web.Request) -> web.Response:
         address = address_of(request.remote or "", request.headers.get("X-Forwarded-For", ""), trusted)
-        if not limits.admit(address, now()):
+        if not limits.admit(network_of(address), now()):
             return _answer(429, "too many requests; wait a minute", {"Retry-After": "60"})
         body = await _body(request)
         if isinstance(body, Refusal):

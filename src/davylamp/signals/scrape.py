@@ -62,7 +62,7 @@ def urls(
     Empty: nowhere."""
     notes, policy = annotations or {}, given or Scraping()
     host = f"[{address}]" if ":" in address else address
-    scheme = notes.get("prometheus.io/scheme", "http")
+    scheme = "https" if notes.get("prometheus.io/scheme") == "https" else "http"
     path = policy.path or notes.get("prometheus.io/path", "")
     paths = (f"/{path.lstrip('/')}",) if path else PATHS
     annotated = notes.get("prometheus.io/port", "")
