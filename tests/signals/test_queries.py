@@ -15,7 +15,7 @@ from davylamp.signals.exposition import parse
 from davylamp.signals.fetch import client
 from davylamp.signals.prometheus import Access
 from davylamp.signals.queries import Pod, clock, counters, filled, fresh, metric_names, ripe, selector
-from davylamp.signals.scrape import Target, choose, seen
+from davylamp.signals.scrape import Scrape, Target, choose, seen
 
 TO = Access("http://p")
 
@@ -61,13 +61,12 @@ class Server:
             result = [{"metric": labels, "value": [0, str(value)]} for labels, value, _ in self.series]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
-    async def counters(self, *pods: Pod) -> dict[Pod, Any]:
+    async def counters(self, *pods: Pod) -> dict[Pod, Scrape]:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.answer)
-        targets = {pod: Target("/".join(pod), ()) for pod in pods}
+        targets = {pod: Target(pod[1], ()) for pod in pods}
         async with TestServer(app) as running, client(LOOPBACK) as session:
-            found = await counters(session, Access(str(running.make_url(""))), targets, ["x"], "errors", by="x")
-        return {(one.target.pod.partition("/")[0], one.target.pod.partition("/")[2]): one for one in found}
+            return await counters(session, Access(str(running.make_url(""))), targets, ["x"], "errors", by="x")
 
 
 def labels(pod: str, name: str = "http_requests_total", namespace: str = "shop", **more: str) -> dict[str, str]:
@@ -98,7 +97,7 @@ async def test_without_a_clock_the_time_is_that_of_the_query() -> None:
     app.router.add_route("*", "/{path:.*}", server.answer)
     async with TestServer(app) as running, client(LOOPBACK) as session:
         to = Access(str(running.make_url("")))
-        (found,) = await counters(session, to, {("shop", "web-1"): Target("web-1", ())}, ["x"], "errors")
+        (found,) = (await counters(session, to, {("shop", "web-1"): Target("web-1", ())}, ["x"], "errors")).values()
     assert (found.at, len(server.asked)) == (0, 1)
 
 
@@ -116,6 +115,7 @@ async def test_a_pod_that_is_scraped_twice_counts_once() -> None:
     counts = seen(found, choose([found]))
     assert counts is not None
     assert sum(counts.counts.requests.values()) == 91
+    assert found.exposition is not None
     assert found.exposition.notes == ("http_requests_total is there twice, by two scrapers; one is left out",)
 
 

@@ -108,9 +108,10 @@ async def test_what_pods_counted_between_two_looks_is_what_comes_out(
         async def look(requests: int, before: dict[str, Seen]) -> bool:
             """Once Prometheus has new samples of both pods, with so many requests in all."""
             try:
-                found = await counters(session, to, targets, metric_names(), "errors", by=clock(choices))
+                answer = await counters(session, to, targets, metric_names(), "errors", by=clock(choices))
             except Unavailable:
                 return False
+            found = answer.values()
             choices[:] = [choice := choose(found)]
             now = {one.target.pod: counts for one in found if (counts := seen(one, choice)) is not None}
             looks[:] = [now]

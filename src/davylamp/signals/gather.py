@@ -25,8 +25,9 @@ from davylamp.signals.fetch import Unavailable
 from davylamp.signals.kayenta import judge
 from davylamp.signals.logs import Logs
 from davylamp.signals.policy import names_of
+from davylamp.signals.pool import Pool
 from davylamp.signals.prometheus import Access, QueryError, Secrets, access, by_pod, instant, one_value
-from davylamp.signals.queries import clock, counters, filled, fresh, metric_names, ripe
+from davylamp.signals.queries import clock, filled, fresh, metric_names, ripe
 from davylamp.signals.scrape import Scrape, Target, choose, scrape, seen
 
 
@@ -54,7 +55,8 @@ Answered = tuple[counts.Counts | None, tuple[str, ...]]
 
 
 class Gatherer:
-    """Looks at one release. `logs` and `box` are those of its log and feedback checks, where it has such."""
+    """Looks at one release. `logs` and `box` are those of its log and feedback checks, where it has such; `pool` is
+    that of its Prometheus (`Pools.of`), where releases share one."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Gatherer:
         secrets: Secrets,
         since: float,
         *,
+        pool: Pool | None = None,
         logs: Logs | None = None,
         box: Box | None = None,
     ) -> None:
@@ -77,7 +80,10 @@ class Gatherer:
         self._logs = logs
         self._box = box
         source = analysis.sources.prometheus
-        self._to: Access | None = access(source, secrets) if source is not None else None
+        if source is not None and pool is None:
+            pool = Pool(session, access(source, secrets))
+        self._pool = pool if source is not None else None
+        self._to: Access | None = self._pool.to if self._pool is not None else None
         self._choices: dict[str, Choice] = {}
         self._kept: dict[str, dict[str, Seen]] = {}
         self._until: dict[str, float] = {}
@@ -122,7 +128,7 @@ class Gatherer:
         checks = [check for check in self._analysis.checks if check.errors is not None or check.latency is not None]
         if not checks:
             return []
-        if self._to is None:
+        if self._pool is None:
             limit = seconds(self._analysis.sources.pods.timeout)
             found = await scrape(self._session, pods.all, now, seconds=limit)
             problems += [f"pod {one.target.pod}: {one.problem}" for one in found if one.problem]
@@ -131,7 +137,7 @@ class Gatherer:
         targets = {(pods.namespace, target.pod): target for target in pods.all}
         by = clock(self._choices.values())
         try:
-            return await counters(self._session, self._to, targets, sorted(names), "errors and latency", by=by)
+            return list((await self._pool.counters(targets, sorted(names), by)).values())
         except (Unavailable, QueryError) as error:
             problems.append(str(error))
             return []

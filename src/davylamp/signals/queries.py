@@ -87,14 +87,14 @@ async def counters(
     check: str,
     *,
     by: str = "",
-) -> list[Scrape]:
+) -> dict[Pod, Scrape]:
     """The series `metrics` of all pods, as if they had been scraped: one Scrape for each pod that has some, stamped
     with the time of its newest sample of the metric `by` (see `clock`), or of the query where that is not named.
     One or two queries for each MOST_PODS pods, however many releases they belong to.
 
     Raises as `prometheus.instant`.
     """
-    found: list[Scrape] = []
+    found: dict[Pod, Scrape] = {}
     pods = sorted(targets)
     for first in range(0, len(pods), MOST_PODS):
         part = pods[first : first + MOST_PODS]
@@ -107,9 +107,9 @@ async def counters(
             labels = f"{to.namespace_label}, {to.pod_label}"
             times = f"max by ({labels}) (timestamp({selector([by], part, to)}))"
             newest |= {_pod(one, to): one.value for one in await instant(session, to, times, check)}
-        found += [
-            Scrape(targets[pod], newest[pod], to.address, _exposition(by_pod[pod], to)) for pod in part if pod in by_pod
-        ]
+        for pod in part:
+            if pod in by_pod:
+                found[pod] = Scrape(targets[pod], newest[pod], to.address, _exposition(by_pod[pod], to))
     return found
 
 
