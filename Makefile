@@ -4,7 +4,8 @@ BIN := .venv/bin
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv test lint cluster-test demo cluster binaries generate bench clean
+
+.PHONY: soak help venv test lint cluster-test demo cluster binaries generate bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +26,9 @@ lint: venv
 
 test: lint  ## everything a pull request must pass that needs no cluster
 	$(BIN)/pytest -m 'not cluster' -n 2 --dist worksteal tests lab/tests
+
+soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
+	CHAOS_EXAMPLES=$(or $(CHAOS_EXAMPLES),2000) CHAOS_STEPS=$(or $(CHAOS_STEPS),40) $(BIN)/pytest tests/chaos/test_chaos.py
 
 binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~10 min on 2 cores)
 	$(BIN)/davylab build

@@ -87,9 +87,11 @@ class Watchman:
 
     # --- at rest ---
 
-    def at_rest(self, ingress: Object, service: Object) -> list[str]:
-        """What is wrong when nothing happens any more, beside what was noted on the way."""
-        return [*self.violations, *self._given_back(ingress, service), *self._pods_as_wanted(), *self._quarantined()]
+    def at_rest(self, ingress: Object, service: Object, state: str) -> list[str]:
+        """What is wrong when nothing happens any more, beside what was noted on the way. `state` is what `davy status`
+        calls it."""
+        pods = [] if state == "TwoVersions" else self._pods_as_wanted()
+        return [*self.violations, *self._given_back(ingress, service), *pods, *self._quarantined()]
 
     def _given_back(self, ingress: Object, service: Object) -> list[str]:
         wrong = []

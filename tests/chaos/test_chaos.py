@@ -72,6 +72,7 @@ class Chaos(RuleBasedStateMachine):
         if not routed:
             steps = [step if step["weight"] < 100 else {"weight": 100} for step in steps]
         spec = {"steps": steps, "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
+        self.routed = routed
         self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
         self.run(self.shop.open(**self.spec))
         self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")
@@ -79,12 +80,12 @@ class Chaos(RuleBasedStateMachine):
         self.controller()
         self.wait(5)
 
-    def _do(self, deed: Callable[[], object]) -> None:
+    def _do(self, deed: Callable[..., object], *args: object) -> None:
         """Something that may be refused, as for a person."""
 
         async def done() -> None:
             try:
-                deed()
+                deed(*args)
             except StatusError:
                 return
 
@@ -125,7 +126,7 @@ class Chaos(RuleBasedStateMachine):
 
     @rule(steps=STEPS)
     def edit_policy(self, steps: list[dict[str, Any]]) -> None:
-        if self.spec["traffic"].get("routes"):
+        if self.routed:
             self._do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": steps}}))
 
     @rule()
@@ -141,7 +142,7 @@ class Chaos(RuleBasedStateMachine):
         if kind == "ReplicaSet":
             mine = [rs for rs in mine if any(o["kind"] == "Release" for o in rs["metadata"].get("ownerReferences", []))]
         for obj in mine[-1:]:
-            self._do(lambda: self.shop.store.delete(kind, NAMESPACE, obj["metadata"]["name"]))
+            self._do(self.shop.store.delete, kind, NAMESPACE, obj["metadata"]["name"])
 
     @rule()
     def put_the_policy_back(self) -> None:
@@ -151,7 +152,7 @@ class Chaos(RuleBasedStateMachine):
     def delete_a_pod(self, number: int) -> None:
         self.watchman.disturb()
         for pod in self.shop.list("Pod")[number : number + 1]:
-            self._do(lambda: self.shop.store.delete("Pod", NAMESPACE, pod["metadata"]["name"]))
+            self._do(self.shop.store.delete, "Pod", NAMESPACE, pod["metadata"]["name"])
 
     # --- pods ---
 
@@ -159,7 +160,7 @@ class Chaos(RuleBasedStateMachine):
     def crash_a_pod(self, number: int) -> None:
         self.watchman.disturb()
         for pod in self.shop.list("Pod")[number : number + 1]:
-            self._do(lambda: self.shop.cluster.pods.crash(NAMESPACE, pod["metadata"]["name"]))
+            self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
 
     # --- the API server ---
 
@@ -223,7 +224,8 @@ class Chaos(RuleBasedStateMachine):
         await self.shop.kill_controllers()
         self.shop.start_controller()
         await self.shop.rest(7200)
-        wrong = self.watchman.at_rest(self.ingress, self.service)
+        state = (await self.shop.view()).state
+        wrong = self.watchman.at_rest(self.ingress, self.service, state)
         assert wrong == [], self.shop.state()
 
 
