@@ -33,9 +33,9 @@ def watch_over(world: World, now: datetime) -> Plan:
     last = max(before, key=lambda release: release.spec.attempt, default=None)
     rejected = last is not None and last.status.phase is Phase.ROLLED_BACK and last.spec.retry is None
     if len(running) > 1:
-        if not rejected and any(rs.spec.template_hash == template for rs in running):
+        if _ours(deployment) and not rejected and any(rs.spec.template_hash == template for rs in running):
             message = "two versions run already, and the Deployment asks for one of them: Kubernetes rolls it out"
-            return Plan(unpause(deployment) if _ours(deployment) else (), "Rolling", message)
+            return Plan(unpause(deployment), "Rolling", message)
         found = " and ".join(f"{rs.metadata.name} ({rs.status.replicas})" for rs in running)
         return Plan((), "TwoVersions", f"two versions run, {found}: which one is stable can't be told")
     stable = running[0]
