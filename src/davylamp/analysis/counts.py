@@ -174,9 +174,8 @@ def validate(counts: Counts) -> None:
             pass
 
 
-def _each(side: str, pods: tuple[Pod, ...] | tuple[Histogram, ...]) -> None:
+def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
     _unique(side, [pod.pod for pod in pods])
-    pod: Pod | Histogram
     for index, pod in enumerate(pods):
         where = f"{side}[{index}] ({pod.pod})"
         if pod.age is not None and not pod.age >= 0:
