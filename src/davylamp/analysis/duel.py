@@ -11,8 +11,9 @@ import math
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike
 
-from davylamp.analysis import shares
+from davylamp.analysis import blocks, shares
 from davylamp.analysis.shares import Array
 
 TAUS = np.geomspace(0.05, 50, 29)
@@ -58,6 +59,13 @@ def unpack(raw: bytes) -> Array:
     return np.frombuffer(raw, "<f8").astype(float)
 
 
+class Common(msgspec.Struct, frozen=True):
+    """How to bet on common events (`blocks`): what is expected of stable, and by what evidence is tempered."""
+
+    rate: float
+    dispersion: float
+
+
 class Round(msgspec.Struct, frozen=True):
     """One interval: requests and failures of stable (0) and canary (1)."""
 
@@ -66,6 +74,8 @@ class Round(msgspec.Struct, frozen=True):
     k0: int
     k1: int
     seconds: float
+    common: Common | None = None
+    """None for rare events, whatever their correlation (`shares`)."""
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -88,18 +98,52 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool) -> Duel:
     counts = (now.k0, now.k1, now.n0, now.n1)
     better, harmless, high = duel.better, duel.harmless, duel.high
     if settled:
-        better = pack(unpack(better) + shares.better(*counts, claims.good_enough))
-        high = _limits(high, shares.better(*counts, TAUS, shares.COARSE_BETTER))
+        better = pack(unpack(better) + speaks_for(*counts, claims.good_enough, now.common))
+        high = _limits(high, speaks_for(*counts, TAUS, now.common, coarse=True))
         if claims.harmless is not None:
             harmless = pack(unpack(harmless) + shares.below(now.k1, now.n1, claims.harmless, CLUSTER))
     return Duel(
-        pack(unpack(duel.worse) + shares.worse(*counts, claims.tolerate)),
+        pack(unpack(duel.worse) + speaks_against(*counts, claims.tolerate, now.common)),
         better,
         harmless,
-        _limits(duel.low, shares.worse(*counts, TAUS, shares.COARSE_WORSE)),
+        _limits(duel.low, speaks_against(*counts, TAUS, now.common, coarse=True)),
         high,
         tally,
     )
+
+
+def speaks_against(
+    k0: ArrayLike,
+    k1: ArrayLike,
+    n0: ArrayLike,
+    n1: ArrayLike,
+    tau: ArrayLike,
+    common: Common | None,
+    *,
+    coarse: bool = False,
+) -> Array:
+    """Log factors against "the canary fails at most `tau` times as often"; fewer alternatives if `coarse`."""
+    if common is None:
+        return shares.worse(k0, k1, n0, n1, tau, shares.COARSE_WORSE if coarse else shares.WORSE)
+    against = blocks.COARSE_WORSE if coarse else blocks.WORSE
+    return blocks.logs(k0, k1, n0, n1, tau, common.rate, against) / common.dispersion
+
+
+def speaks_for(
+    k0: ArrayLike,
+    k1: ArrayLike,
+    n0: ArrayLike,
+    n1: ArrayLike,
+    tau: ArrayLike,
+    common: Common | None,
+    *,
+    coarse: bool = False,
+) -> Array:
+    """Log factors against "the canary fails at least `tau` times as often"."""
+    if common is None:
+        return shares.better(k0, k1, n0, n1, tau, shares.COARSE_BETTER if coarse else shares.BETTER)
+    against = blocks.COARSE_BETTER if coarse else blocks.BETTER
+    return blocks.logs(k0, k1, n0, n1, tau, common.rate, against) / common.dispersion
 
 
 def _limits(raw: bytes, logs: Array) -> bytes:

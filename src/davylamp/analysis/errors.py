@@ -7,7 +7,7 @@ import msgspec
 from davylamp.analysis import duel as d
 from davylamp.analysis.counts import Events
 from davylamp.analysis.rules import Rules
-from davylamp.analysis.warmup import failing_while_cold, young
+from davylamp.analysis.warmup import cold, young
 
 
 class Errors(msgspec.Struct, frozen=True, tag="errors"):
@@ -26,10 +26,10 @@ def look(state: Errors, counts: Events, rules: Rules) -> tuple[Errors, tuple[str
     """The state after `counts`, and the pods that were left out as cold."""
     n0 = sum(pod.requests for pod in counts.stable)
     k0 = sum(pod.failures for pod in counts.stable)
-    cold = tuple(pod.pod for pod in counts.canary if failing_while_cold(pod, k0, n0, rules.warm_up))
-    warm = [pod for pod in counts.canary if pod.pod not in cold]
-    now = d.Round(
-        n0, sum(pod.requests for pod in warm), k0, sum(pod.failures for pod in warm), counts.end - counts.start
-    )
-    settled = not any(young(pod.age, rules.warm_up) for pod in counts.canary)
-    return Errors(d.meet(state.duel, now, claims(rules), settled=settled)), cold
+    fresh = [pod for pod in counts.canary if young(pod.age, rules.warm_up)]
+    out = cold(sum(pod.failures for pod in fresh), sum(pod.requests for pod in fresh), k0, n0)
+    used = [pod for pod in counts.canary if not (out and pod in fresh)]
+    n1, k1 = sum(pod.requests for pod in used), sum(pod.failures for pod in used)
+    now = d.Round(n0, n1, k0, k1, counts.end - counts.start)
+    left_out = tuple(pod.pod for pod in fresh) if out else ()
+    return Errors(d.meet(state.duel, now, claims(rules), settled=not fresh)), left_out

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from davylamp.analysis import shares
-from davylamp.analysis.duel import CLUSTER, Claims, Duel, unpack
+from davylamp.analysis.duel import CLUSTER, Claims, Common, Duel, speaks_against, speaks_for, unpack
 from davylamp.analysis.shares import Array
 
 _DRAWS = 200
@@ -28,7 +28,7 @@ class Needed(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def until_good(duel: Duel, claims: Claims, error: float) -> Needed | None:
+def until_good(duel: Duel, claims: Claims, error: float, common: Common | None = None) -> Needed | None:
     """Until the canary is known to be good enough, if it is as good as stable.
 
     None if that can't be said: one of the versions gets no requests, or nothing fails and there is no harmless share.
@@ -40,14 +40,14 @@ def until_good(duel: Duel, claims: Claims, error: float) -> Needed | None:
     rate = duel.tally.failures[0] / duel.tally.requests[0]
     draw = np.random.default_rng(1)
     k0, k1 = draw.poisson(n0 * rate, _DRAWS), draw.poisson(n1 * rate, _DRAWS)
-    course = _course(unpack(duel.better), shares.better(k0, k1, n0, n1, claims.good_enough).mean(0))
+    course = _course(unpack(duel.better), speaks_for(k0, k1, n0, n1, claims.good_enough, common).mean(0))
     if claims.harmless is not None:
         growth = shares.below(np.minimum(k1, n1), n1, claims.harmless, CLUSTER).mean(0)
         course = shares.log_mean(np.stack([course, _course(unpack(duel.harmless), growth)], -1))
     return _reach(course, error, duel, n1)
 
 
-def until_worse(duel: Duel, claims: Claims, error: float) -> Needed | None:
+def until_worse(duel: Duel, claims: Claims, error: float, common: Common | None = None) -> Needed | None:
     """Until the canary is known to be worse, if it goes on as it has been; None if that won't be."""
     pace = _pace(duel)
     (asked0, asked1), (failed0, failed1) = duel.tally.requests, duel.tally.failures
@@ -56,7 +56,7 @@ def until_worse(duel: Duel, claims: Claims, error: float) -> Needed | None:
     n0, n1 = pace
     draw = np.random.default_rng(1)
     k0, k1 = draw.poisson(n0 * failed0 / asked0, _DRAWS), draw.poisson(n1 * failed1 / asked1, _DRAWS)
-    growth = shares.worse(k0, k1, n0, n1, claims.tolerate).mean(0)
+    growth = speaks_against(k0, k1, n0, n1, claims.tolerate, common).mean(0)
     return _reach(_course(unpack(duel.worse), growth), error, duel, n1)
 
 

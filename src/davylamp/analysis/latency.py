@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from davylamp.analysis import blocks, shares
 from davylamp.analysis import duel as d
-from davylamp.analysis import shares
 from davylamp.analysis.counts import Histogram, Latencies
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
-from davylamp.analysis.warmup import plainly_more, young
+from davylamp.analysis.warmup import cold, young
+
+Places = NDArray[np.int64]
 
 MOST = 12
 """Bounds that are followed, at most."""
@@ -29,13 +32,23 @@ _ABOVE = 3
 """Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
 
 
+_KEPT = 0.9
+"""What an interval counts for in what is expected of stable, compared with the next."""
+_PLAINLY = 4.0
+"""Standard errors at one of a dozen bounds."""
+
+CHI = len(blocks.WORSE)  # the columns before it: log capital for each alternative
+FREEDOM, MORE, LESS, SLOW, ASKED = range(CHI + 1, CHI + 6)
+"""Sums of the dispersion between stable's pods; the Mantel-Haenszel sums (`duel.Tally`); stable's slow requests and all
+of them, lately."""
+_WIDTH = ASKED + 1
+
+
 class Latency(msgspec.Struct, frozen=True, tag="latency"):
     bounds: tuple[float, ...] = ()
     """Those followed; chosen at the first interval with data of both versions."""
-    worse: bytes = b""
-    """Log capital for each bound and alternative."""
-    sums: bytes = b""
-    """Mantel-Haenszel sums for each bound (see `duel.Tally`)."""
+    followed: bytes = b""
+    """A row of numbers for each bound; see the names of the columns below."""
     bound: float | None = None
     """The one at the quantile."""
     duel: d.Duel = msgspec.field(default_factory=d.begin)
@@ -64,41 +77,72 @@ def look(state: Latency, counts: Latencies, check: Check, rules: Rules) -> tuple
     shared = _common([*stable, *canary])
     if stable and canary and not len(shared):
         raise Unusable("stable and canary have no bucket bound in common")
-    n0, slow0 = _slower(stable, shared)
-    cold = tuple(pod.pod for pod in canary if _cold(pod, shared, slow0, n0, rules.warm_up))
-    n1, slow1 = _slower([pod for pod in canary if pod.pod not in cold], shared)
-    seconds = counts.end - counts.start
-    settled = not any(young(pod.age, rules.warm_up) for pod in counts.canary)
+    (asked0, slower0), (asked1, slower1) = (_slower(pods, shared) for pods in (stable, canary))
+    n0, slow0 = int(asked0.sum()), slower0.sum(0)
+    fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
+    n, slow = int(asked1[fresh].sum()), slower1[fresh].sum(0)
+    out = any(cold(int(k), n, int(k0), n0, _PLAINLY) for k, k0 in zip(slow, slow0, strict=True))
+    used = ~(fresh & out)
+    n1, slow1 = int(asked1[used].sum()), slower1[used].sum(0)
+    now = d.Round(n0, n1, 0, 0, counts.end - counts.start)
+    left_out = tuple(pod.pod for pod, kept in zip(canary, used, strict=True) if not kept)
     if not (n0 and n1):
-        idle = d.Round(n0, n1, 0, 0, seconds)
-        return msgspec.structs.replace(state, duel=d.meet(state.duel, idle, claims(rules), settled=False)), cold
+        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), left_out
     state = state if state.bounds else _follow(state, shared, slow0 + slow1, n0 + n1)
     places = {bound: place for place, bound in enumerate(shared)}
     present = [(i, places[bound]) for i, bound in enumerate(state.bounds) if bound in places]
     if not present:
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
     mine, theirs = (np.array(part) for part in zip(*present, strict=True))
-    worse = d.unpack(state.worse).reshape(-1, len(shares.WORSE))
-    sums = d.unpack(state.sums).reshape(-1, 2)
-    k0, k1 = slow0[theirs], slow1[theirs]
-    worse[mine] += shares.worse(k0, k1, n0, n1, rules.tolerate)
-    sums[mine] += np.stack([k1 * n0, k0 * n1], -1) / (n0 + n1)
+    spread = np.stack(blocks.dispersion(slower0[:, theirs], asked0), -1)
+    settled = not fresh.any()
+    return _bet(state, now, mine, slow0[theirs], slow1[theirs], spread, check, rules, settled=settled), left_out
+
+
+def _bet(
+    state: Latency,
+    now: d.Round,
+    mine: Places,
+    k0: Array,
+    k1: Array,
+    spread: Array,
+    check: Check,
+    rules: Rules,
+    *,
+    settled: bool,
+) -> Latency:
+    """The state after an interval with k0 and k1 requests slower than the bounds at the places `mine`."""
+    n0, n1 = now.n0, now.n1
+    followed = _table(state.followed)
+    followed[mine, CHI : FREEDOM + 1] += spread
+    rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
+    followed[mine, :CHI] += blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, blocks.WORSE) / power[:, None]
+    followed[mine, MORE] += k1 * n0 / (n0 + n1)
+    followed[mine, LESS] += k0 * n1 / (n0 + n1)
+    followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0
+    followed[mine, ASKED] = _KEPT * followed[mine, ASKED] + n0
     bound = state.bound
     if bound is None and n0 + n1 >= _ENOUGH:
-        bound = _at(check.quantile, shared[theirs], (k0 + k1) / (n0 + n1))
+        bound = _at(check.quantile, np.array(state.bounds)[mine], (k0 + k1) / (n0 + n1))
     duel = state.duel
-    if bound in places:
-        at = places[bound]
-        now = d.Round(n0, n1, int(slow0[at]), int(slow1[at]), seconds)
-        duel = d.meet(duel, now, claims(rules), settled=settled)
-    return Latency(state.bounds, d.pack(worse), d.pack(sums), bound, duel), cold
+    for place in np.flatnonzero(np.array(state.bounds)[mine] == bound):
+        how = d.Common(float(rate[place]), float(power[place]))
+        this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
+        duel = d.meet(duel, this, claims(rules), settled=settled)
+    return Latency(state.bounds, d.pack(followed), bound, duel)
+
+
+def how(state: Latency) -> d.Common | None:
+    """How the next bet at the quantile's bound will be made; None before there is one."""
+    if state.bound is None:
+        return None
+    row = _table(state.followed)[[state.bounds.index(state.bound)]]
+    return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
 def against(state: Latency) -> float:
     """Log evidence that the canary is slower than tolerated."""
-    if not state.bounds:
-        return 0.0
-    return float(shares.log_mean(_by_bound(state)))
+    return float(shares.log_mean(_by_bound(state))) if state.bounds else 0.0
 
 
 def culprit(state: Latency) -> tuple[float, float] | None:
@@ -106,12 +150,22 @@ def culprit(state: Latency) -> tuple[float, float] | None:
     if not state.bounds:
         return None
     at = int(_by_bound(state).argmax())
-    canary, stable = d.unpack(state.sums).reshape(-1, 2)[at]
-    return state.bounds[at], float(canary / stable) if stable > 0 else float("inf")
+    more, less = _table(state.followed)[at, [MORE, LESS]]
+    return state.bounds[at], float(more / less) if less > 0 else float("inf")
 
 
 def _by_bound(state: Latency) -> Array:
-    return shares.log_mean(d.unpack(state.worse).reshape(-1, len(shares.WORSE)))
+    return shares.log_mean(_table(state.followed)[:, :CHI])
+
+
+def _table(raw: bytes) -> Array:
+    return d.unpack(raw).reshape(-1, _WIDTH)
+
+
+def _expected(rows: Array) -> Array:
+    """Stable's rate of slow requests, from the intervals before; NaN at the first."""
+    asked = rows[:, ASKED]
+    return np.where(asked > 0, (rows[:, SLOW] + 0.5) / (asked + 1), np.nan)
 
 
 def _common(pods: list[Histogram]) -> Array:
@@ -120,26 +174,17 @@ def _common(pods: list[Histogram]) -> Array:
     return np.array(sorted(shared))
 
 
-def _slower(pods: list[Histogram], bounds: Array) -> tuple[int, Array]:
-    """Requests of `pods`, and how many took longer than each of `bounds` (all of which each pod has)."""
-    kinds: dict[tuple[float, ...], list[tuple[int, ...]]] = {}
-    for pod in pods:
-        kinds.setdefault(pod.bounds, []).append(pod.counts)
-    total, slower = 0, np.zeros(len(bounds))
-    for own, counts in kinds.items():
-        summed = np.array(counts, float).sum(0)
-        whole = summed.sum()
-        total += int(whole)
-        if len(bounds):
-            slower += whole - np.cumsum(summed)[np.searchsorted(own, bounds)]
-    return total, slower
-
-
-def _cold(pod: Histogram, bounds: Array, slow0: Array, n0: int, warm_up: float) -> bool:
-    if not young(pod.age, warm_up):
-        return False
-    n, slow = _slower([pod], bounds)
-    return any(plainly_more(int(k), n, int(k0), n0) for k, k0 in zip(slow, slow0, strict=True))
+def _slower(pods: list[Histogram], bounds: Array) -> tuple[Array, Array]:
+    """Requests of each of `pods`, and how many of them took longer than each of `bounds`, which all pods have."""
+    requests, slower = np.zeros(len(pods)), np.zeros((len(pods), len(bounds)))
+    kinds: dict[tuple[float, ...], list[int]] = {}
+    for place, pod in enumerate(pods):
+        kinds.setdefault(pod.bounds, []).append(place)
+    for own, places in kinds.items():
+        upto = np.cumsum(np.array([pods[place].counts for place in places], float), 1)
+        requests[places] = upto[:, -1]
+        slower[places] = upto[:, -1:] - upto[:, np.searchsorted(own, bounds)]
+    return requests, slower
 
 
 def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency:
@@ -149,8 +194,7 @@ def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency
     kept = useful or [float(bound) for bound in bounds]
     if len(kept) > MOST:
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
-    zeros = d.pack(np.zeros((len(kept), len(shares.WORSE))))
-    return msgspec.structs.replace(state, bounds=tuple(kept), worse=zeros, sums=d.pack(np.zeros((len(kept), 2))))
+    return msgspec.structs.replace(state, bounds=tuple(kept), followed=d.pack(np.zeros((len(kept), _WIDTH))))
 
 
 def _at(quantile: float, bounds: Array, slower: Array) -> float:

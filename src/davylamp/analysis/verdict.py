@@ -100,7 +100,7 @@ def _finding(check: Check, seen: Seen, rule: Rules, now: float) -> Finding:
             message = wording.errors(found.ratio, found.interval, found.requests, found.failures)
             content = _bounded(state.duel, errors.claims(rule), rule)
         case latency.Latency() as state:
-            found = _with_duel(found, state.duel, latency.claims(rule), rule)
+            found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
             worst = latency.culprit(state)
             same = worst is not None and worst[0] == state.bound
             message = wording.latency(worst, found.interval if same else (None, None), found.requests)
@@ -124,7 +124,9 @@ def _finding(check: Check, seen: Seen, rule: Rules, now: float) -> Finding:
     return msgspec.structs.replace(found, good=fresh and content, message=message)
 
 
-def _with_duel(found: Finding, state: duel.Duel, claims: duel.Claims, rule: Rules) -> Finding:
+def _with_duel(
+    found: Finding, state: duel.Duel, claims: duel.Claims, rule: Rules, common: duel.Common | None = None
+) -> Finding:
     ratio = duel.ratio(state.tally)
     low, high = duel.interval(state, 0.05)
     return msgspec.structs.replace(
@@ -133,8 +135,8 @@ def _with_duel(found: Finding, state: duel.Duel, claims: duel.Claims, rule: Rule
         interval=(low if low > 0 else None, high if math.isfinite(high) else None),
         requests=state.tally.requests,
         failures=state.tally.failures,
-        to_good=forecast.until_good(state, claims, rule.false_promotions),
-        to_worse=forecast.until_worse(state, claims, 1 / found.needed),
+        to_good=forecast.until_good(state, claims, rule.false_promotions, common),
+        to_worse=forecast.until_worse(state, claims, 1 / found.needed, common),
     )
 
 
