@@ -23,6 +23,10 @@ SECONDS = 10
 LOOKS = 360
 CHUNK = 250
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BEFORE = 3
+"""Looks at stable alone, before the canary's first request; used for latency only."""
+FOLLOWED = 8
+"""Bounds that `davylamp.analysis.latency` would follow for these durations: up to 1 s."""
 Method = Callable[[m.Counts], Array]
 Random = np.random.Generator
 
@@ -110,19 +114,21 @@ def detection(runs: int, tau: float, alpha: float) -> None:
 
 
 def durations(
-    draw: Random, runs: int, times: float, *, pods: tuple[int, int] = (4, 2), pauses: float = 0.0
+    draw: Random, runs: int, times: float, *, pods: tuple[int, int] = (4, 2), pauses: float = 0.0, spread: float = 0.8
 ) -> tuple[m.Ints, m.Ints]:
-    """Requests in each bucket of stable's and the canary's pods, (runs, looks, pods, buckets): log-normal durations,
-    median 30 ms, the canary's `times` longer. With the chance `pauses` a fifth of a pod's requests are slower than 1 s.
+    """Requests in each bucket of stable's and the canary's pods, (runs, looks, pods, buckets).
+
+    Durations are log-normal with a median of 30 ms and `spread`, the sigma of their logarithm; the canary's are `times`
+    longer. With the chance `pauses` a fifth of a pod's requests in an interval take more than 1 s.
     """
     normal = NormalDist()
 
     def chances(scale: float) -> Array:
-        below = [normal.cdf(np.log(edge / 0.03 / scale) / 0.8) for edge in BOUNDS]
+        below = [normal.cdf(np.log(edge / 0.03 / scale) / spread) for edge in BOUNDS]
         return np.diff([0.0, *below, 1.0])
 
     def side(rate: float, count: int, scale: float) -> m.Ints:
-        asked = draw.poisson(rate * SECONDS / count, (runs, LOOKS, count))
+        asked = draw.poisson(rate * SECONDS / count, (runs, BEFORE + LOOKS, count))
         stuck = draw.binomial(asked, 0.2) * (draw.random(asked.shape) < pauses)
         made = draw.multinomial(asked - stuck, chances(scale))
         made[..., -4] += stuck
@@ -132,8 +138,8 @@ def durations(
 
 
 def slower(buckets: m.Ints) -> Array:
-    """Requests slower than each bound."""
-    return np.asarray(buckets.sum(-1, keepdims=True) - np.cumsum(buckets, -1)[..., :-1], float)
+    """Requests slower than each bound that is followed."""
+    return np.asarray(buckets.sum(-1, keepdims=True) - np.cumsum(buckets, -1)[..., :FOLLOWED], float)
 
 
 def by_bounds(stable: m.Ints, canary: m.Ints, tau: float, *, tempered: bool = True) -> Array:
@@ -143,20 +149,21 @@ def by_bounds(stable: m.Ints, canary: m.Ints, tau: float, *, tempered: bool = Tr
     n0, n1 = (x.sum((2, 3))[..., None] for x in (stable, canary))
     chi, freedom = (np.cumsum(x, 1) for x in blocks.dispersion(each, stable.sum(3)))
     power = blocks.tempering(chi, freedom) if tempered else np.ones(k0.shape)
+    n1 = np.where(np.arange(n1.shape[1])[None, :, None] < BEFORE, 0, n1)
     rate = np.full(k0.shape, np.nan)
     slow, asked = np.zeros(k0[:, 0].shape), np.zeros(n0[:, 0].shape)
     for t in range(1, k0.shape[1]):
         slow, asked = 0.9 * slow + k0[:, t - 1], 0.9 * asked + n0[:, t - 1]
         rate[:, t] = (slow + 0.5) / (asked + 1)
-    logs = np.cumsum(blocks.logs(k0, k1, n0, n1, tau, rate, blocks.WORSE) / power[..., None], 1)
-    return shares.log_mean(shares.log_mean(logs))
+    logs = np.cumsum(blocks.logs(k0, k1, n0, n1, tau, rate, power, blocks.WORSE), 1)
+    return shares.log_mean(shares.log_mean(logs))[:, BEFORE:]
 
 
 def by_shares(stable: m.Ints, canary: m.Ints, tau: float) -> Array:
     """The same by betting on shares."""
     k0, k1 = slower(stable).sum(2), slower(canary).sum(2)
     n0, n1 = (x.sum((2, 3))[..., None] for x in (stable, canary))
-    return shares.log_mean(shares.log_mean(np.cumsum(shares.worse(k0, k1, n0, n1, tau), 1)))
+    return shares.log_mean(shares.log_mean(np.cumsum(shares.worse(k0, k1, n0, n1, tau)[:, BEFORE:], 1)))
 
 
 def quantile_of(buckets: m.Ints, q: float) -> Array:
@@ -173,13 +180,19 @@ def quantile_of(buckets: m.Ints, q: float) -> Array:
 def latencies(runs: int, tau: float, alpha: float) -> None:
     head = ("Flagger loop (p99 500 ms)", "Kayenta judge (p99)", "shares", "blocks, not tempered", "Davylamp")
     rows: list[tuple[str, ...]] = [("", *head)]
-    cases = (("A/A", 1.0, 0.0), ("A/A, pods pause", 1.0, 0.05), ("x 1.3", 1.3, 0.0), ("x 1.1", 1.1, 0.0))
-    for name, times, pauses in cases:
+    cases = (
+        ("A/A", 1.0, 0.0, 0.8),
+        ("A/A, pods pause", 1.0, 0.05, 0.8),
+        ("x 1.3, sigma 0.5", 1.3, 0.0, 0.5),
+        ("x 1.3, sigma 0.8", 1.3, 0.0, 0.8),
+        ("x 1.1, sigma 0.8", 1.1, 0.0, 0.8),
+    )
+    for name, times, pauses, spread in cases:
         draw = np.random.default_rng(21)
         found: list[list[Array]] = [[] for _ in head]
         for _ in range(0, runs, 20):
-            stable, canary = durations(draw, 20, times, pauses=pauses)
-            before, after = stable.sum(2), canary.sum(2)
+            stable, canary = durations(draw, 20, times, pauses=pauses, spread=spread)
+            before, after = (pods[:, BEFORE:].sum(2) for pods in (stable, canary))
             minutes = after.reshape(20, -1, 6, after.shape[-1]).sum(2)
             found[0].append(m.loop(quantile_of(minutes, 0.99) > 0.5, 6))
             found[1].append(m.judge(quantile_of(before, 0.99), quantile_of(after, 0.99)))

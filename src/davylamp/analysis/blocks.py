@@ -3,7 +3,8 @@
 Betting on the canary's share (`shares`) can't use what makes common events informative: that out of hundreds, far from
 all belong to one version. The price is an assumption: within an interval, requests are slow independently of each
 other. Where they aren't (a pause makes many slow at once) the ratio is taken to the power 1/dispersion, with the
-dispersion as seen between stable's pods.
+dispersion as seen between stable's pods. Since that is not known before the first pause is seen, no interval counts for
+more than a factor of 20: an e-value may always be made smaller, and no single interval should decide.
 
 An interval is a block of n0 and n1 Bernoulli trials with rates p0, p1. Against the null hypothesis p1 <= tau*p0 the
 e-variable for an alternative (q0, q1) is its likelihood over that of the null's point p* nearest to it, with respect
@@ -32,15 +33,23 @@ COARSE_WORSE = np.geomspace(1.5, 8, 4)
 COARSE_BETTER = 1 / COARSE_WORSE
 """Alternatives: odds of the canary's rate, relative to those of tau times stable's."""
 
+_MOST = np.log(20)
 _PRIOR = 20.0
 _UNSEEN = 2.0
 
 
 def logs(
-    k0: ArrayLike, k1: ArrayLike, n0: ArrayLike, n1: ArrayLike, tau: ArrayLike, rate: ArrayLike, against: Array
+    k0: ArrayLike,
+    k1: ArrayLike,
+    n0: ArrayLike,
+    n1: ArrayLike,
+    tau: ArrayLike,
+    rate: ArrayLike,
+    power: ArrayLike,
+    against: Array,
 ) -> Array:
     """Log factors against p1 <= tau*p0 (`against` above 1) or p1 >= tau*p0 (below 1). `rate` is stable's as expected
-    from before, in (0, 1), or NaN if nothing is known."""
+    from before, in (0, 1), or NaN if nothing is known; `power` is what `tempering` says."""
     arrays = np.broadcast_arrays(*(np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate)))
     fail0, fail1, asked0, asked1, ratio, stable = arrays
     null = np.clip(ratio * stable, 1e-9, 1 - 1e-9)
@@ -54,7 +63,8 @@ def logs(
     known = np.where((ratio * stable < 1) & np.isfinite(found), found, 0.0)
     theta = share(asked0, asked1, ratio)
     unknown = fail1 * np.log(against) - (fail0 + fail1) * np.log1p(theta * (against - 1))
-    return np.asarray(np.where(possible, np.where(np.isnan(stable), unknown, known), 0.0))
+    tempered = np.where(np.isnan(stable), unknown, known) / np.asarray(power)[..., None]
+    return np.asarray(np.where(possible, np.minimum(tempered, _MOST), 0.0))
 
 
 def _nearest(n0: Array, n1: Array, q0: Array, q1: Array, tau: Array) -> Array:

@@ -126,7 +126,7 @@ def speaks_against(
     if common is None:
         return shares.worse(k0, k1, n0, n1, tau, shares.COARSE_WORSE if coarse else shares.WORSE)
     against = blocks.COARSE_WORSE if coarse else blocks.WORSE
-    return blocks.logs(k0, k1, n0, n1, tau, common.rate, against) / common.dispersion
+    return blocks.logs(k0, k1, n0, n1, tau, common.rate, common.dispersion, against)
 
 
 def speaks_for(
@@ -143,7 +143,7 @@ def speaks_for(
     if common is None:
         return shares.better(k0, k1, n0, n1, tau, shares.COARSE_BETTER if coarse else shares.BETTER)
     against = blocks.COARSE_BETTER if coarse else blocks.BETTER
-    return blocks.logs(k0, k1, n0, n1, tau, common.rate, against) / common.dispersion
+    return blocks.logs(k0, k1, n0, n1, tau, common.rate, common.dispersion, against)
 
 
 def _limits(raw: bytes, logs: Array) -> bytes:

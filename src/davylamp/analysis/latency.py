@@ -5,8 +5,9 @@ the whole distribution is compared without choosing a quantile, with any buckets
 enough is judged at one bound only, the one at the check's quantile: few requests are slower than the last bounds, so
 that nothing could ever be said there.
 
-Which bounds are used is chosen from the first interval's counts of both versions together. That costs nothing: the
-bets are on how the slow requests of an interval are divided, and hold given how many there are.
+Intervals in which only stable serves say nothing about the canary, but what to expect: which bounds divide the
+requests, stable's rates, how far its pods differ. If both serve from the first interval on, the bounds are chosen from
+its counts of both together.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MOST = 12
 """Bounds that are followed, at most."""
 _ENOUGH = 100
 """Requests from which a quantile is read off."""
-_ABOVE = 3
+_ABOVE = 1
 """Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
 
 
@@ -46,7 +47,7 @@ _WIDTH = ASKED + 1
 
 class Latency(msgspec.Struct, frozen=True, tag="latency"):
     bounds: tuple[float, ...] = ()
-    """Those followed; chosen at the first interval with data of both versions."""
+    """Those followed; chosen at the first interval in which stable serves."""
     followed: bytes = b""
     """A row of numbers for each bound; see the names of the columns below."""
     bound: float | None = None
@@ -86,9 +87,10 @@ def look(state: Latency, counts: Latencies, check: Check, rules: Rules) -> tuple
     n1, slow1 = int(asked1[used].sum()), slower1[used].sum(0)
     now = d.Round(n0, n1, 0, 0, counts.end - counts.start)
     left_out = tuple(pod.pod for pod, kept in zip(canary, used, strict=True) if not kept)
-    if not (n0 and n1):
+    if not n0:
         return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), left_out
-    state = state if state.bounds else _follow(state, shared, slow0 + slow1, n0 + n1)
+    if not _table(state.followed)[:, [MORE, LESS]].any() and not set(state.bounds) & set(shared.tolist()):
+        state = _follow(state, shared, slow0 + slow1, n0 + n1)
     places = {bound: place for place, bound in enumerate(shared)}
     present = [(i, places[bound]) for i, bound in enumerate(state.bounds) if bound in places]
     if not present:
@@ -116,7 +118,7 @@ def _bet(
     followed = _table(state.followed)
     followed[mine, CHI : FREEDOM + 1] += spread
     rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
-    followed[mine, :CHI] += blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, blocks.WORSE) / power[:, None]
+    followed[mine, :CHI] += blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
     followed[mine, MORE] += k1 * n0 / (n0 + n1)
     followed[mine, LESS] += k0 * n1 / (n0 + n1)
     followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-PLAINLY = 3.0
+PLAINLY = 2.5
 """Standard errors. Little is lost where a harmless interval is left out, so less than usual is asked for."""
 _FEW = 2
 """Failures below which nothing is plain."""
