@@ -216,8 +216,38 @@ def test_a_version_that_fails_outright_is_not_taken_for_cold() -> None:
 
 
 def test_nothing_speaks_for_a_canary_while_its_pods_may_be_warming_up() -> None:
-    young = lk.look(lk.begin(ERRORS, 0.0), ERRORS, "errors", events(0, 30, 3, age=5.0))
-    grown = lk.look(lk.begin(ERRORS, 0.0), ERRORS, "errors", events(0, 30, 3, age=65.0))
-    (a, b) = (verdict(state, ERRORS, 10.0).findings[0] for state in (young, grown))
+    young, grown = (
+        looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [events(10.0 * t, 90, 8, age=age) for t in range(6)])
+        for age in (5.0, 65.0)
+    )
+    (a, b) = (verdict(state, ERRORS, 60.0).findings[0] for state in (young, grown))
+    assert a.evidence == b.evidence
     assert a.interval[1] is None
-    assert msgspec.structs.asdict(a)["evidence"] == b.evidence
+    assert b.interval[1] is not None
+
+
+def test_evidence_of_slowness_is_tempered_where_stables_pods_differ_by_more_than_chance() -> None:
+    def made(at: float, stuck: tuple[int, ...], times: float) -> c.Latencies:
+        plain = latencies(at, np.random.default_rng(int(at)), times)
+        stable = (
+            msgspec.structs.replace(pod, counts=(*pod.counts[:-1], pod.counts[-1] + more))
+            for pod, more in zip(plain.stable, stuck, strict=True)
+        )
+        return c.Latencies(plain.start, plain.end, tuple(stable), plain.canary)
+
+    alike, apart = (
+        looks(lk.begin(LATENCY, 0.0), LATENCY, "latency", [made(10.0 * t, stuck, 1.6) for t in range(5)])
+        for stuck in ((15, 15, 15, 15), (60, 0, 0, 0))
+    )
+    assert 0 < evidence(apart, "latency") < evidence(alike, "latency") / 2
+
+
+def test_no_latency_speaks_for_a_canary_while_its_pods_may_be_warming_up() -> None:
+    def limits(age: float) -> tuple[float | None, float | None]:
+        draw = np.random.default_rng(5)
+        made = [latencies(10.0 * t, draw, age=age) for t in range(20)]
+        state = looks(lk.begin(LATENCY, 0.0), LATENCY, "latency", made)
+        return verdict(state, LATENCY, 200.0).findings[0].interval
+
+    assert limits(5.0)[1] is None
+    assert limits(65.0)[1] is not None

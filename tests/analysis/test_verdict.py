@@ -161,7 +161,7 @@ def test_a_known_error_that_comes_more_often_is_found() -> None:
     assert "template timeout, known from stable" in found.message
 
 
-@pytest.mark.parametrize("requests", [(0, 0), (100, 400)])
+@pytest.mark.parametrize("requests", [(0, 0), (100, 400), (900, 30)])
 def test_a_template_that_all_pods_write_is_no_evidence_however_the_traffic_is_split(requests: tuple[int, int]) -> None:
     made = [lines(10.0 * t, c.Template("noise", False, 4, 2), requests=requests) for t in range(50)]
     answer, found = only(LOGS, "logs", list(made))

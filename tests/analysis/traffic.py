@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from davylamp.analysis import counts as c
@@ -48,7 +50,7 @@ def latencies(
     )
 
 
-def looks(state: State, rules: Rules, name: str, made: list[c.Counts]) -> State:
+def looks(state: State, rules: Rules, name: str, made: Sequence[c.Counts]) -> State:
     for counts in made:
         state = look(state, rules, name, counts)
     return state
