@@ -8,10 +8,10 @@ more than a factor of 20: an e-value may always be made smaller, and no single i
 
 An interval is a block of n0 and n1 Bernoulli trials with rates p0, p1. Against the null hypothesis p1 <= tau*p0 the
 e-variable for an alternative (q0, q1) is its likelihood over that of the null's point p* nearest to it, with respect
-to n0*KL(q0, p0) + n1*KL(q1, p1) (Turner, Ly & Grunwald, Statistics and Computing / JSPI 2024, arXiv:2106.02693; Turner
-& Grunwald 2023, arXiv:2203.09785, for such nulls). Its expectation under (p0, p1) is
-(p0*q0/p0* + (1-p0)*(1-q0)/(1-p0*))^n0 times the same for 1; the logarithm is concave in (p0, p1), is 0 at p*, and its
-gradient there points out of the null, which is convex: so it is at most 0 in all of it.
+to n0*KL(q0, p0) + n1*KL(q1, p1) (Turner, Ly & Grunwald, JSPI 230, 2024, arXiv:2106.02693; for such nulls Turner &
+Grunwald, "Exact anytime-valid confidence intervals for contingency tables and beyond", 2023). Its expectation under
+(p0, p1) is (p0*q0/p0* + (1-p0)*(1-q0)/(1-p0*))^n0 times the same for 1; the logarithm is concave in (p0, p1), is 0 at
+p*, and its gradient there points out of the null, which is convex: so it is at most 0 in all of it.
 
 q0 is stable's rate in the intervals before; q1 has odds of a multiple of tau times that rate. A factor of 1 where that
 is in the null itself, or impossible. As the rates go to 0 the factor becomes rho^k1 / (1 - theta + theta*rho)^K, which

@@ -88,7 +88,10 @@ class Latencies(msgspec.Struct, frozen=True, tag="latencies"):
 
 
 class Logs(msgspec.Struct, frozen=True, tag="logs"):
-    """Which templates were written by how many of the pods whose logs were read for the whole interval."""
+    """Which templates were written by how many of the pods whose logs were read for the whole interval.
+
+    A canary's pod counts from when it has warmed up: what it writes at its start, stable's pods wrote long ago.
+    """
 
     start: float
     end: float
