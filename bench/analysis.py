@@ -38,6 +38,7 @@ def run(runs: int, quick: bool) -> None:
         latencies(count, tau, alpha)
     wrong_ways(count)
     cold_start(count)
+    by_pod(count)
     whole_policy(count if quick else 5 * count)
     promotion(count)
     cost()
@@ -259,6 +260,31 @@ def cold_start(runs: int) -> None:
         bad = np.array([until_crossed(rule, seed, 0.01, 0.01) for seed in range(runs)])
         rows.append((name, f"{100 * np.isfinite(cold).mean():.3g} %", cell(bad)))
     table("Cold start: tau 1, alpha 5 %, 5 minutes", rows)
+
+
+def by_pod(runs: int) -> None:
+    """0.1 % fail, and with a chance of 1 % a pod fails 30 % of an interval's requests: on both versions alike."""
+    rows: list[tuple[str, ...]] = [("canary no worse", "likelihood ratios", "(B + C)/2", "Davylamp")]
+    for pods in (4, 18):
+        for tau, alpha in ((1.0, 0.05), (1.25, 0.01)):
+            ways: dict[str, Method] = {
+                "plain": lambda c, tau=tau, alpha=alpha: m.crossing(m.plain(c, tau), alpha),  # type: ignore[misc]
+                "mixed": lambda c, tau=tau, alpha=alpha: m.crossing(m.mixed(c, tau), alpha),  # type: ignore[misc]
+                "ours": lambda c, tau=tau, alpha=alpha: m.crossing(m.ours(c, tau), alpha),  # type: ignore[misc]
+            }
+            found = measure(runs, lambda draw, each, pods=pods: stormy(draw, each, pods), ways)  # type: ignore[misc]
+            rows.append((f"{pods} stable pods, tau {tau}, alpha {100 * alpha:g} %", *map(cell, found.values())))
+    table("In 1 % of a pod's intervals 30 % of its requests fail, two canary pods: rejected within an hour", rows)
+
+
+def stormy(draw: Random, runs: int, stable: int) -> m.Counts:
+    def side(pods: int, requests: int) -> m.Ints:
+        shape = (runs, LOOKS, pods)
+        failed: m.Ints = draw.binomial(requests, np.where(draw.random(shape) < 0.01, 0.3, 0.001)).sum(-1)
+        return failed
+
+    full = np.full((runs, LOOKS), 100)
+    return m.Counts(9 * full, full, side(stable, 900 // stable), side(2, 50))
 
 
 def until_crossed(rule: rules.Rules, seed: int, young: float, old: float) -> float:
