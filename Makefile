@@ -29,7 +29,7 @@ binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~1
 	$(BIN)/davylab build
 
 cluster-test: binaries  ## the tests on a real control plane
-	$(BIN)/pytest -m cluster tests/cluster lab/tests
+	$(BIN)/pytest -m cluster tests/cluster tests/signals lab/tests
 
 demo: binaries  ## a good and a bad release on a real control plane, live (KEEP=1 leaves it running)
 	$(BIN)/python -m davylab.demo $(if $(KEEP),--keep)
