@@ -1,10 +1,5 @@
-<<<<<<< HEAD
-"""`python -m bench [writes|idle|burst|fleet|analysis ...]`: figures on a real control plane, counted by the API server
-itself; those of the statistics (`analysis`) from simulated traffic.
-=======
 """`python -m bench [writes|idle|burst|fleet|analysis|signals ...]`: figures on a real control plane, counted by the API
 server itself; those of `analysis` (the statistics) and `signals` (reading metrics and logs) from made-up traffic.
->>>>>>> 57f03ceec9cb066edddbe3ce02c347d58c7c8a13
 
 Each benchmark starts a control plane of its own. Figures of other tools, measured once on the same control plane
 (4 pods, nginx annotations, steps 10/50/100; 200 workloads), stand beside ours for comparison.
@@ -20,11 +15,7 @@ from collections.abc import Sequence
 
 from davylab import Lab
 
-<<<<<<< HEAD
-from bench import analysis
-=======
 from bench import analysis, signals
->>>>>>> 57f03ceec9cb066edddbe3ce02c347d58c7c8a13
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
@@ -290,15 +281,6 @@ ALL = {"writes": writes, "idle": idle, "burst": burst, "fleet": fleet}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-<<<<<<< HEAD
-    parser.add_argument("what", nargs="*", choices=[*ALL, "analysis", []], help="all of them if none is named")
-    parser.add_argument("--runs", type=int, default=2000, help="simulated releases for each figure of analysis")
-    parser.add_argument("--quick", action="store_true", help="200 of them")
-    given = parser.parse_args()
-    for name in given.what or [*ALL, "analysis"]:
-        if name == "analysis":
-            analysis.run(given.runs, given.quick)
-=======
     parser.add_argument(
         "what", nargs="*", choices=[*ALL, "analysis", "signals", []], help="all of them if none is named"
     )
@@ -310,7 +292,6 @@ def main() -> None:
             analysis.run(given.runs, given.quick)
         elif name == "signals":
             signals.run()
->>>>>>> 57f03ceec9cb066edddbe3ce02c347d58c7c8a13
         else:
             ALL[name]()
 

@@ -38,10 +38,7 @@ def run(runs: int, quick: bool) -> None:
         latencies(count, tau, alpha)
     wrong_ways(count)
     cold_start(count)
-<<<<<<< HEAD
     by_pod(count)
-=======
->>>>>>> 57f03ceec9cb066edddbe3ce02c347d58c7c8a13
     whole_policy(count if quick else 5 * count)
     promotion(count)
     cost()
@@ -265,7 +262,6 @@ def cold_start(runs: int) -> None:
     table("Cold start: tau 1, alpha 5 %, 5 minutes", rows)
 
 
-<<<<<<< HEAD
 def by_pod(runs: int) -> None:
     """0.1 % fail, and with a chance of 1 % a pod fails 30 % of an interval's requests: on both versions alike."""
     rows: list[tuple[str, ...]] = [("canary no worse", "likelihood ratios", "(B + C)/2", "Davylamp")]
@@ -291,8 +287,6 @@ def stormy(draw: Random, runs: int, stable: int) -> m.Counts:
     return m.Counts(9 * full, full, side(stable, 900 // stable), side(2, 50))
 
 
-=======
->>>>>>> 57f03ceec9cb066edddbe3ce02c347d58c7c8a13
 def until_crossed(rule: rules.Rules, seed: int, young: float, old: float) -> float:
     """Seconds until the canary is rejected, at most 5 minutes."""
     draw = np.random.default_rng(seed)

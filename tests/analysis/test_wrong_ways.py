@@ -9,7 +9,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from bench import analysis as bench
 from bench import methods as m
+from davylamp.analysis import counts as c
 from davylamp.analysis import look as lk
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
@@ -81,3 +83,31 @@ def test_a_bad_version_is_found(p1: float, least: float) -> None:
     n0, n1 = np.full((RUNS, 120), 900), np.full((RUNS, 120), 100)
     made = m.Counts(n0, n1, draw.binomial(n0, 0.001), draw.binomial(n1, p1))
     assert false_alarms(m.crossing(m.ours(made, 1.0), 0.05)) > least
+
+
+def test_the_simulations_compute_what_a_release_does() -> None:
+    draw = np.random.default_rng(12)
+    made = bench.traffic(draw, 1, 0.01, 0.02)
+    errors = Rules((Check("errors", "errors"),))
+    state = lk.begin(errors, 0.0)
+    for t in range(30):
+        n0, n1, k0, k1 = (int(x[0, t]) for x in (made.n0, made.n1, made.k0, made.k1))
+        pods = (c.Pod("s", n0, k0),), (c.Pod("c", n1, k1),)
+        state = lk.look(state, errors, "errors", c.Events(10.0 * t, 10.0 * t + 10, *pods))
+    assert lk.evidence(state.checks["errors"].state) == pytest.approx(m.ours(made, 1.25)[0, 29])
+
+
+def test_the_simulations_of_latency_compute_what_a_release_does() -> None:
+    stable, canary = bench.durations(np.random.default_rng(13), 1, 1.3)
+    stable[..., 7] += 1  # so that the same bounds are followed from the first interval on
+    rules = Rules((Check("latency", "latency"),))
+    state = lk.begin(rules, 0.0)
+    for t in range(20):
+        sides = []
+        for made in (stable, canary):
+            alone = made is canary and t < bench.BEFORE
+            rows = [] if alone else made[0, t].tolist()
+            sides.append(tuple(c.Histogram(f"p{i}", bench.BOUNDS, tuple(row)) for i, row in enumerate(rows)))
+        state = lk.look(state, rules, "latency", c.Latencies(10.0 * t, 10.0 * t + 10, *sides))
+    simulated = bench.by_bounds(stable, canary, 1.25)[0, 19 - bench.BEFORE]
+    assert lk.evidence(state.checks["latency"].state) == pytest.approx(simulated)

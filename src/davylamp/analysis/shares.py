@@ -5,9 +5,9 @@ expectation theta = n1*tau / (n0 + n1*tau) where the canary fails tau times as o
 where it fails less. The base rate cancels out, so it may change as it likes; n0 and n1 are those of this interval,
 so the split may, too; and since only the expectation of f is used, failures may be correlated within the interval
 in any way (retries, bursts). So a gambler who starts with 1 and stakes the fraction c of it gets the factor
-1 + (c/theta) * (f - theta), which has expectation <= 1 for any c in [0, 1) chosen before f is known; whoever
-gets to 1/alpha has, but with probability alpha, not had bad luck: P(ever M >= 1/alpha) <= alpha, at any number of
-looks (Ville 1939; the capital process is that of Waudby-Smith & Ramdas, JRSS B 2024, arXiv:2010.09686).
+1 + (c/theta) * (f - theta), which has expectation <= 1 for any c in [0, 1) chosen before f is known. The product M of
+the factors reaches 1/alpha, at any of however many looks, with a probability of at most alpha (Ville 1939; the capital
+process is that of Waudby-Smith & Ramdas, JRSS B 2024, arXiv:2010.09686).
 
 How much to stake may depend on K, since the expectation holds given K. Against the alternative that the ratio is
 rho*tau, Kelly's stake for a single failure is c = (theta' - theta) / (1 - theta), with theta' the share under the

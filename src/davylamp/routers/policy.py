@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from davylamp.api import analysis
 from davylamp.api.problems import Problem
 from davylamp.api.types import Match, ReleasePolicy, ReleasePolicySpec, Step, Target, Traffic
 from davylamp.api.units import count, seconds
@@ -23,6 +24,8 @@ def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
     else:
         yield from _without_service(spec.steps)
         yield from chosen_without_route(spec)
+    if spec.analysis is not None:
+        yield from analysis.review(spec.analysis)
     if spec.progress_deadline is not None:
         yield from _duration("spec.progressDeadline", spec.progress_deadline, positive=True)
     yield from _max_extra_pods(policy)
