@@ -220,7 +220,7 @@ def _default(field: mi.Field) -> Any:
     """The default that `kubectl get -o yaml` shows. Empty ones say nothing to a reader, and are left out."""
     if field.default is msgspec.NODEFAULT or field.default in (None, "", False, (), 0):
         return msgspec.UNSET
-    value = msgspec.to_builtins(field.default)
+    value = msgspec.json.decode(msgspec.json.encode(field.default))
     return msgspec.UNSET if value == {} else value
 
 

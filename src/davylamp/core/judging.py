@@ -9,13 +9,26 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from davylamp.api.analysis import Analysis
-from davylamp.api.types import Phase
+from davylamp.api.types import Phase, Release
 from davylamp.api.units import readable, seconds
 from davylamp.core import status
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
 from davylamp.core.rollback import turn_back
 from davylamp.core.world import Judgement
+
+
+def told(release: Release) -> Judgement | None:
+    """The judgement as the Release's status tells it, for those who don't look themselves."""
+    analysis = release.status.analysis
+    if analysis is None:
+        return None
+    return Judgement(
+        worse=analysis.answer == "worse",
+        good_enough=analysis.answer == "good enough",
+        blind=analysis.blind,
+        message=analysis.message,
+    )
 
 
 def worse(case: Case, now: datetime) -> Plan | None:
