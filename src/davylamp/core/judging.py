@@ -42,7 +42,7 @@ def worse(case: Case, now: datetime) -> Plan | None:
 def ends_early(case: Case, number: int) -> bool:
     """Whether the step need not be held for its whole `hold`: with `confident` it ends with the verdict."""
     analysis = case.release.spec.analysis
-    if analysis is None or analysis.leave_when != "confident" or not compares(case, number):
+    if analysis is None or analysis.leave_when != "confident" or not judged(case.release, number):
         return False
     return case.release.status.cleared >= number or _good_enough(case)
 
@@ -51,7 +51,7 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
     """What step `number` still waits for of the verdict, once its `hold` is over. That it need not wait any longer is
     written, once: a verdict that is unsettled while the next step is being brought about turns nothing back."""
     analysis, release = case.release.spec.analysis, case.release
-    if analysis is None or not compares(case, number) or release.status.cleared >= number:
+    if analysis is None or not judged(release, number) or release.status.cleared >= number:
         return None
     judgement = case.world.judgement
     if _good_enough(case) or (judgement is not None and not judgement.blind and analysis.leave_when == "notWorse"):
@@ -70,9 +70,10 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
     return _unclear(case, number, now, analysis, judgement)
 
 
-def compares(case: Case, number: int) -> bool:
-    """Whether in this step both versions get requests of the same kind; else there is nothing to wait for."""
-    return 0 < case.step(number).weight < 100
+def judged(release: Release, number: int) -> bool:
+    """Whether step `number` (from 1) waits for a verdict: there is an analysis, and in this step both versions get
+    requests of the same kind, so that there is something to compare."""
+    return release.spec.analysis is not None and 0 < release.spec.steps[number - 1].weight < 100
 
 
 def _good_enough(case: Case) -> bool:
@@ -100,7 +101,7 @@ def _unclear(case: Case, number: int, now: datetime, analysis: Analysis, judgeme
         return turn_back(case, now, Phase.ROLLED_BACK, "Unclear", after)
     if analysis.when_unclear == "goOn" or _approved(case, number):
         return _cleared(case, number, now, "Unclear", f"leaving step {number}, {after}")
-    message = f"step {number} waits for a person, {after}; `davy approve {release.spec.deployment}`"
+    message = f"step {number} waits for a person, {after}: `davy approve {release.spec.deployment}`"
     since = release.status.step_since
     if any(t.reason == "Unclear" and since is not None and t.time >= since for t in release.status.history):
         return Plan((), "AwaitingApproval", message)
