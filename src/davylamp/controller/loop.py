@@ -130,6 +130,11 @@ class Controller:
         return self._queue
 
     @property
+    def working(self) -> bool:
+        """True in the process that leads."""
+        return self._working
+
+    @property
     def unsynced(self) -> list[str]:
         """The kinds that aren't known yet."""
         return [reflector.store.kind for reflector in self._reflectors if not reflector.synced.is_set()]
