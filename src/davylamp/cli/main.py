@@ -316,8 +316,26 @@ def controller(
     ] = "davylamp-system",
     listen: Annotated[
         str,
-        typer.Option(metavar="ADDR:PORT", help="Where /healthz, /readyz and /metrics are; an empty text for nowhere."),
+        typer.Option(
+            metavar="ADDR:PORT", help="Where /healthz, /readyz, /metrics and /feedback are; an empty text for nowhere."
+        ),
     ] = ":8080",
+    allow_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-address",
+            metavar="NETWORK",
+            help="Let policies lead to such addresses (127.0.0.0/8, say), which are refused otherwise; repeatable.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-proxy",
+            metavar="NETWORK",
+            help="Proxies before /feedback whose X-Forwarded-For is believed; repeatable.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 64,
     log_format: Annotated[LogFormat, typer.Option(help="For people, or for machines.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO,
@@ -328,6 +346,7 @@ def controller(
     import logging
 
     from davylamp.controller.main import Options, run
+    from davylamp.signals.addresses import networks
 
     where = _where(ctx, kubeconfig, context, None)
     logging.getLogger("davylamp").setLevel(log_level.upper())
@@ -341,7 +360,13 @@ def controller(
         lease_namespace=lease_namespace,
         log_format=log_format.value,
         workers=workers,
+        allow_addresses=tuple(allow_address or ()),
+        proxies=tuple(proxy or ()),
     )
+    try:
+        networks((*options.allow_addresses, *options.proxies))
+    except ValueError as error:
+        raise Failure(str(error), exits.BAD_INPUT) from error
 
     async def until_stopped() -> int:
         try:
