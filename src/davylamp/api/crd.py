@@ -349,6 +349,10 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.ReleasePolicyStatus, "found"): {"maxItems": 20},
     (t.Command, "by"): _PERSON,
     (t.Command, "reason"): _REASON,
+    (t.ReleaseSpec, "feedback"): {"maxItems": 200},
+    (t.UserVote, "user"): _PERSON,
+    (t.UserVote, "note"): _REASON,
+    (t.UserVote, "by"): _PERSON,
     (t.Approval, "by"): _PERSON,
     (t.Approval, "reason"): _REASON,
     # So that a new Release shows its phase before the controller has written any status.
@@ -398,7 +402,7 @@ def _lasting(field: str, message: str) -> Rule:
     return Rule(f"!has(oldSelf.{field}) || has(self.{field})", message, path="", reason="FieldValueForbidden")
 
 
-COMMANDS = ("paused", "abort", "promote", "approved", "retry")
+COMMANDS = ("paused", "abort", "promote", "approved", "retry", "feedback")
 """The fields of a Release's spec that people change; all others are a snapshot."""
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {

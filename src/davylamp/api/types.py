@@ -213,6 +213,22 @@ class Approval(Slim, frozen=True):
     """Why."""
 
 
+class UserVote(Slim, frozen=True):
+    """What a user said, passed on by a person."""
+
+    time: datetime
+    user: str
+    """A key that is the same for the same user."""
+    bad: bool = False
+    """Whether something is wrong."""
+    stable: bool = False
+    """The stable version served the user, not the canary."""
+    note: str = ""
+    """What the user said."""
+    by: str = ""
+    """Who passed it on."""
+
+
 class Side(Slim, frozen=True):
     """One of the two versions."""
 
@@ -267,6 +283,8 @@ class ReleaseSpec(Slim, frozen=True):
     """A person approved leaving a step."""
     retry: Command | None = None
     """A person wants the rejected template tried again."""
+    feedback: tuple[UserVote, ...] = ()
+    """What users said, as people passed it on."""
 
 
 class Transition(Slim, frozen=True):

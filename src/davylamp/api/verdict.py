@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+import msgspec
+
 from davylamp.api.objects import Slim
 
 Answer = Literal["worse", "good enough", "not enough data"]
@@ -68,3 +70,24 @@ class AnalysisStatus(Slim, frozen=True):
     """The counts and the evidence over time, as JSON; `davy verdict` shows them."""
     state: str = ""
     """What the controller goes on from after a restart, as JSON."""
+
+
+class Point(msgspec.Struct, frozen=True, array_like=True):
+    """One check at one moment, in the history: counts since the analysis began, so that nothing is lost between two
+    points when others go."""
+
+    at: int
+    """Seconds since the epoch."""
+    check: str
+    evidence: float
+    requests: tuple[int, int]
+    """Of stable and of the canary."""
+    failures: tuple[int, int]
+
+
+def points_of(history: str) -> list[Point]:
+    """The points of an AnalysisStatus' history, the oldest first; empty where there are none that can be read."""
+    try:
+        return msgspec.json.decode(history, type=list[Point]) if history else []
+    except msgspec.DecodeError:
+        return []

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from davylamp.cli import exits
+from davylamp.cli import exits, judging
 from davylamp.cli.exits import Failure
 from davylamp.cli.options import (
+    SEE,
+    SET_UP,
+    STEER,
     Context,
     Everywhere,
     Kubeconfig,
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from davylamp.cli.session import Where
 
 PLUGIN = "kubectl-davy"
-SEE, STEER, SET_UP = "See", "Steer a release", "Set up"
 _CODES = "\n".join(f"{code:>3}  {meaning}" for code, meaning in exits.MEANINGS.items())
 
 app = typer.Typer(
@@ -291,6 +293,9 @@ def approve(
 _steering("abort", "Take a release back: the traffic first, then its pods. With --wait: 0 where it was taken back.")
 _steering("promote", "Complete a release now, whatever steps are left.")
 _steering("retry", "Try a rejected template again, with a new release.")
+
+
+judging.add(app, _where, _run)
 
 
 # --- set up ---

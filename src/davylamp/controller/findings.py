@@ -17,7 +17,7 @@ from davylamp.analysis import rules as r
 from davylamp.analysis.look import State, begin, look
 from davylamp.analysis.verdict import Answer, Finding, Verdict, verdict
 from davylamp.api.analysis import Analysis
-from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted
+from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, points_of
 from davylamp.core.world import Judgement
 from davylamp.signals.gather import Look
 from davylamp.signals.policy import rules_of
@@ -26,17 +26,6 @@ HISTORY = 40
 PROBLEMS = 5
 """Sentences about the last look that are kept."""
 _LONG = 500
-
-
-class Point(msgspec.Struct, frozen=True, array_like=True):
-    """One check at one moment: counts since the analysis began, so that differences lose nothing when points go."""
-
-    at: int
-    """Seconds since the epoch."""
-    check: str
-    evidence: float
-    requests: tuple[int, int]
-    failures: tuple[int, int]
 
 
 class Served:
@@ -164,14 +153,6 @@ class Findings:
 def _explained(said: Verdict, explained: Callable[[str], str]) -> Verdict:
     findings = tuple(msgspec.structs.replace(one, message=explained(one.message)) for one in said.findings)
     return msgspec.structs.replace(said, message=explained(said.message), findings=findings)
-
-
-def points_of(history: str) -> list[Point]:
-    """The history in a status, the oldest first; empty where there is none that can be read."""
-    try:
-        return msgspec.json.decode(history, type=list[Point]) if history else []
-    except msgspec.DecodeError:
-        return []
 
 
 def _points(history: str) -> list[list[Point]]:

@@ -187,7 +187,7 @@ def view(world: World, now: datetime, *, stable_pods: tuple[Pod, ...] | None = N
         canary=_with_share(_served(_canary_side(case), case), weight, canary=True) if case is not None else None,
         pending_image=pending,
         weight=weight,
-        verdict=_verdict(release) if release is not None else None,
+        verdict=verdict_of(release) if release is not None else None,
         steps=progress.steps(release, going) if release is not None else (),
         since=_since(release) if release is not None else None,
         history=release.status.history if release is not None else (),
@@ -313,7 +313,8 @@ def _served(side: SideView | None, case: Case | None) -> SideView | None:
     return msgspec.structs.replace(side, served=served)
 
 
-def _verdict(release: Release) -> VerdictView | None:
+def verdict_of(release: Release) -> VerdictView | None:
+    """What the comparison in this release has found, None where there is none (yet)."""
     found = release.status.analysis
     if found is None:
         return None
