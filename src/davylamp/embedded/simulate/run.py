@@ -41,7 +41,7 @@ AT_REST = 0.001
 """Seconds after which everybody has seen a change."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, rename="camel"):
     """Something that happened."""
 
     at: float
@@ -51,20 +51,20 @@ class Entry(msgspec.Struct, frozen=True):
     message: str
 
 
-class Point(msgspec.Struct, frozen=True):
+class Point(msgspec.Struct, frozen=True, rename="camel"):
     at: float
     weight: float
     """Percent of the requests that reach the new version from then on."""
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class Evidence(msgspec.Struct, frozen=True, rename="camel"):
     at: float
     answer: str
     evidence: float
     """Of the check that has most of what it needs: 1 suffices to take the release back."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, rename="camel"):
     """How one release went."""
 
     number: int
@@ -267,7 +267,8 @@ class _Watching:
         for transition in release.status.history:
             if transition not in self._told:
                 self._told.add(transition)
-                self._tell(transition.reason, transition.message)
+                last = release.status.phase.final and transition == release.status.history[-1]
+                self._tell(release.status.phase.value if last else transition.reason, transition.message)
         self._see_verdict(release)
         self._see_people(release)
         if release.status.phase.final:

@@ -17,7 +17,7 @@ from davylamp.api.units import seconds, share
 COLUMNS = ("time", "rps", "stable_errors", "canary_errors")
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, rename="camel"):
     """The traffic from one moment on, until the next one."""
 
     at: float
@@ -29,7 +29,7 @@ class Moment(msgspec.Struct, frozen=True):
     canary_errors: float
 
 
-class Latency(msgspec.Struct, frozen=True):
+class Latency(msgspec.Struct, frozen=True, rename="camel"):
     """Durations of requests: log-normal."""
 
     median: float = 0.03
@@ -38,7 +38,7 @@ class Latency(msgspec.Struct, frozen=True):
     """Standard deviation of the durations' natural logarithm; 0.8 puts the 99th percentile at 6.4 medians."""
 
 
-class Scenario(msgspec.Struct, frozen=True):
+class Scenario(msgspec.Struct, frozen=True, rename="camel"):
     moments: tuple[Moment, ...] = (Moment(0, 100, 0.001, 0.001),)
     """The first one is at 0; the last one holds to the end."""
     stable: Latency = Latency()

@@ -23,7 +23,7 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets in seconds: the defaults of Prometheus' client libraries."""
 
 
-class Served(msgspec.Struct, frozen=True):
+class Served(msgspec.Struct, frozen=True, rename="camel"):
     """Requests of stable and of the canary, and those that failed."""
 
     stable: int = 0
