@@ -161,7 +161,7 @@ class Bed:
     def route(self) -> Route:
         """The route with its objects as they are."""
         objects = NamespaceObjects(self.shop.namespace)
-        for kind in self.router.kinds:
+        for kind in (kind for kind in self.router.kinds if kind_of(kind).namespaced):
             for raw in self.shop.all(kind_of(kind).resource):
                 objects.put(decode(kind, json.dumps(raw).encode()))
         return self.router.bind(self.router.ref("web"), "web", objects)
