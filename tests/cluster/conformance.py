@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import msgspec
-from davylab.load import Load, Summary
 
 from davylamp.api.types import Match, TextMatch
 from davylamp.core.world import Exposure, Refusal, Route, RouteContext
+from davylamp.embedded.load import Load, Summary
 from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.router import Router
