@@ -5,8 +5,9 @@ from __future__ import annotations
 from davylamp.api.types import Route
 from davylamp.routers.ingresses import INGRESS
 from davylamp.routers.router import Router
+from davylamp.routers.virtual_services import VIRTUAL_SERVICE
 
-ROUTERS: tuple[Router, ...] = (INGRESS,)
+ROUTERS: tuple[Router, ...] = (INGRESS, VIRTUAL_SERVICE)
 
 
 def router_of(route: Route) -> Router | None:
