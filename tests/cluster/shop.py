@@ -115,12 +115,18 @@ class Shop:
         )
 
     def policy(
-        self, *steps: Json, routed: bool = True, match: Sequence[Json] = (), ready: bool = True, **spec: Any
+        self,
+        *steps: Json,
+        routed: bool = True,
+        route: str = "ingress",
+        match: Sequence[Json] = (),
+        ready: bool = True,
+        **spec: Any,
     ) -> None:
         """A policy, waited for until it is found good (or not, if that is what is expected)."""
         traffic: Json = {"service": "web", "settle": "3s", "match": list(match)}
         if routed:
-            traffic["routes"] = [{"ingress": {"name": "web"}}]
+            traffic["routes"] = [{route: {"name": "web"}}]
         content = {"target": {"name": "web"}, "traffic": traffic, "steps": list(steps)} | spec
         self.apply(policy_manifest("web", content))
         wanted = "True" if ready else "False"

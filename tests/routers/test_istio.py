@@ -12,22 +12,25 @@ from hypothesis import strategies as st
 
 from davylamp.api.objects import VirtualService
 from davylamp.api.types import Match, TextMatch
-from davylamp.core import matching
+from davylamp.core import matching, names
 from davylamp.core.world import Exposure, Route, RouteContext
 from davylamp.routers import istio_decision
-from davylamp.routers.istio import ANNOTATION, VirtualServiceRoute
+from davylamp.routers.istio import VirtualServiceRoute
 from davylamp.routers.istio_rules import Clash, entries
 from tests.builders import NAMESPACE, meta
 
 Json = dict[str, Any]
-CONTEXT = RouteContext("web-7f6b13-1", "r1", NAMESPACE, "web", "web-canary")
+CONTEXT = RouteContext(
+    release="web-7f6b13-1", release_uid="r1", namespace=NAMESPACE, service="web", canary_service="web-canary"
+)
 HEADER = Match(header=TextMatch("X-Canary", exact="true"))
 COOKIE = Match(cookie=TextMatch("canary", exact="true"))
 
 
 def to(host: str, weight: int | None = None, **more: Any) -> Json:
-    destination = {"host": host, **{key: more.pop(key) for key in ("port", "subset") if key in more}}
-    return {"destination": destination, **more} | ({} if weight is None else {"weight": weight})
+    destination: Json = {"host": host, **{key: more.pop(key) for key in ("port", "subset") if key in more}}
+    weighted: Json = {} if weight is None else {"weight": weight}
+    return {"destination": destination, **more, **weighted}
 
 
 def http(*targets: Json, **more: Any) -> Json:
@@ -287,10 +290,10 @@ def test_a_list_of_destinations_that_somebody_edited_is_theirs_without_ours(
     assert after(again, None).spec["http"] == [http(*left)]
 
 
-@pytest.mark.parametrize("spoilt", [None, "", "[{]", '{"a": 1}'])
+@pytest.mark.parametrize("spoilt", [None, "", "[{]", '{"web": 1}'])
 def test_without_what_was_remembered_only_ours_is_taken_out(spoilt: str | None) -> None:
     found = after(vs(http(to("web", 80), to("other", 20))), Exposure(25, (HEADER,), 5))
-    annotations = {} if spoilt is None else {f"{ANNOTATION}web": spoilt}
+    annotations = {} if spoilt is None else {names.ROUTED: spoilt}
     found = msgspec.structs.replace(found, metadata=msgspec.structs.replace(found.metadata, annotations=annotations))
     found = after(found, None)
     assert found.spec["http"] == [http(to("web", 80), to("other", 20))]
@@ -299,7 +302,9 @@ def test_without_what_was_remembered_only_ours_is_taken_out(spoilt: str | None) 
 
 def test_two_services_of_one_virtual_service_are_split_side_by_side() -> None:
     before = vs(http(to("web", 50), to("cart", 50)), http(to("cart")))
-    cart = RouteContext("cart-1", "r2", NAMESPACE, "cart", "cart-canary")
+    cart = RouteContext(
+        release="cart-1", release_uid="r2", namespace=NAMESPACE, service="cart", canary_service="cart-canary"
+    )
     tester = Match(header=TextMatch("x-canary", exact="true"))
     wanted = Exposure(10, (tester,)), Exposure(1, (tester,))
 

@@ -342,6 +342,7 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.WeightStatus, "in_effect"): {"default": 0},
     (t.ReleaseSpec, "routes"): {"maxItems": 64},
     (t.Found, "routes"): {"maxItems": 64},
+    (t.ReleasePolicyStatus, "found"): {"maxItems": 20},
     (t.Command, "by"): _PERSON,
     (t.Command, "reason"): _REASON,
     (t.Approval, "by"): _PERSON,

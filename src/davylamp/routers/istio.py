@@ -13,15 +13,13 @@ import msgspec
 
 from davylamp.api.objects import VirtualService
 from davylamp.api.types import Match
+from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.world import Exposure, Refusal, RouteContext, Wanted
 from davylamp.routers import istio_rules, istio_split
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Record, Sides
-
-ANNOTATION = "split.davylamp.dev/"
-"""With the Service's name behind it: what a release must give back of the VirtualService."""
-_RECORDS = msgspec.json.Decoder(tuple[Record, ...])
+from davylamp.routers.restoring import annotation, remembered
 
 
 class VirtualServiceRoute(msgspec.Struct, frozen=True):
@@ -59,12 +57,12 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         if exposure is not None:
             wanted, records = istio_split.rewrite(wanted, exposure, sides)
         changed = {p: wanted[p] for p in PROTOCOLS if p in wanted and wanted[p] != found.spec.get(p)}
-        note = msgspec.json.encode(records, order="deterministic").decode() if records else None
-        if not changed and note == found.metadata.annotations.get(self._annotation):
-            return Wanted()
         meta: dict[str, Any] = {"resourceVersion": found.metadata.resource_version}
-        if note != found.metadata.annotations.get(self._annotation):
-            meta["annotations"] = {self._annotation: note}
+        note = annotation(found.metadata.annotations, self.service, records or None)
+        if note != found.metadata.annotations.get(names.ROUTED):
+            meta["annotations"] = {names.ROUTED: note}
+        elif not changed:
+            return Wanted()
         patch: dict[str, Any] = {"metadata": meta} | ({"spec": changed} if changed else {})
         return Wanted(patches=((self.refs[0], patch),))
 
@@ -91,6 +89,10 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
             return None
         unique = tuple(match for number, match in enumerate(matches) if match not in matches[:number])
         return Exposure(math.ceil(weight), unique, math.ceil(mirror))
+
+    def converged(self, exposure: Exposure | None, context: RouteContext) -> str:
+        """Istio says nothing of a VirtualService in its status: only the traffic tells, or the settling time."""
+        return self.hindrance(context) if exposure is not None else ""
 
     def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
         """What of an exposure can't be had here."""
@@ -130,19 +132,10 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
     def _sides(self, context: RouteContext) -> Sides:
         return Sides(self.namespace, self.service, context.canary_service, self.routes)
 
-    @property
-    def _annotation(self) -> str:
-        return f"{ANNOTATION}{self.service}"
-
     def _records(self) -> list[Record]:
-        """What was remembered. An annotation that somebody spoilt is as good as none: then what is ours is taken out
-        and its weight given back."""
+        """What was remembered. Where somebody spoilt it, what is ours is taken out and its weight given back."""
         assert self.virtual_service is not None
-        note = self.virtual_service.metadata.annotations.get(self._annotation, "[]")
-        try:
-            return list(_RECORDS.decode(note))
-        except msgspec.DecodeError:
-            return []
+        return remembered(self.virtual_service.metadata.annotations, self.service, list[Record]) or []
 
 
 def _share(route: Json, sides: Sides) -> float:

@@ -15,6 +15,7 @@ from davylamp.api.types import Match, TextMatch
 from davylamp.core.matching import conditions
 from davylamp.core.world import Exposure, Refusal
 from davylamp.routers.features import ALL, Features, refusals
+from davylamp.routers.patterns import cookie_pattern, runs_on
 
 Json = dict[str, Any]
 MESH = "mesh"
@@ -47,10 +48,8 @@ def refused(exposure: Exposure) -> Iterator[Refusal]:
     """What of an exposure no VirtualService can say."""
     yield from refusals(FEATURES, exposure)
     for index, match in enumerate(exposure.match):
-        wanted = match.cookie
-        if wanted is not None and wanted.regex is not None and _RUNS_ON.search(wanted.regex):
-            text = "would run on into the next cookie with . or a negated class: name the characters, e.g. [a-z0-9]+"
-            yield Refusal(f'"{wanted.regex}" {text}', index, "cookie.regex")
+        if match.cookie is not None and (text := runs_on(match.cookie)):
+            yield Refusal(text, index, "cookie.regex")
 
 
 def entries(match: Match, existing: list[Json]) -> list[Json]:
@@ -95,23 +94,12 @@ def _header_name(field: str, wanted: TextMatch) -> str:
 
 def _string_match(field: str, wanted: TextMatch) -> Json:
     if field == "cookie":
-        return {"regex": rf"(.*;\s*)?{re.escape(wanted.name)}={_cookie_value(wanted)}(;.*)?"}
+        return {"regex": cookie_pattern(wanted)}
     if wanted.exact is not None:
         return {"exact": wanted.exact}
     if wanted.prefix is not None:
         return {"prefix": wanted.prefix}
     return {"regex": wanted.regex} if wanted.regex is not None else {}
-
-
-def _cookie_value(wanted: TextMatch) -> str:
-    if wanted.exact is not None:
-        return rf"{re.escape(wanted.exact)}\s*"
-    if wanted.prefix is not None:
-        return f"{re.escape(wanted.prefix)}[^;]*"
-    return rf"({wanted.regex})\s*" if wanted.regex is not None else "[^;]*"
-
-
-_RUNS_ON = re.compile(r"\.|\\[SDWPpHVNRX]|\[\^")
 
 
 def _both(mine: Json, theirs: Json, what: str) -> Json | None:
@@ -192,19 +180,23 @@ def _text_match(name: str, found: Json) -> TextMatch:
     return TextMatch(name, found.get("exact"), found.get("prefix"), found.get("regex"), present=is_present(found))
 
 
-_COOKIE = re.compile(r"\(\.\*;\\s\*\)\?(?P<name>.+?)=(?P<value>.*)\(;\.\*\)\?")
+_COOKIE = re.compile(r"\^\(\.\*;\\s\*\)\?(?P<name>[^=]+)=(?P<value>.*)\(\\s\*;\.\*\)\?\$")
+"""What `patterns.cookie_pattern` makes."""
 
 
 def _read_cookie(pattern: str) -> TextMatch | None:
     found = _COOKIE.fullmatch(pattern)
     if found is None:
         return None
-    name, value = re.sub(r"\\(.)", r"\1", found["name"]), found["value"]
+    name, value = _plain(found["name"]), found["value"]
     if value == "[^;]*":
         return TextMatch(name, present=True)
     if value.endswith("[^;]*"):
-        return TextMatch(name, prefix=re.sub(r"\\(.)", r"\1", value.removesuffix("[^;]*")))
-    value = value.removesuffix(r"\s*")
+        return TextMatch(name, prefix=_plain(value.removesuffix("[^;]*")))
     if value.startswith("(") and value.endswith(")"):
         return TextMatch(name, regex=value[1:-1])
-    return TextMatch(name, exact=re.sub(r"\\(.)", r"\1", value))
+    return TextMatch(name, exact=_plain(value))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text)
