@@ -1,5 +1,6 @@
 # Daily commands; CONTRIBUTING.md tells when to use which.
 PYTHON ?= python3
+ROUTER ?= traefik
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -34,8 +35,8 @@ cluster-test: binaries  ## the tests on a real control plane
 demo: binaries  ## a good and a bad release on a real control plane, live (KEEP=1 leaves it running)
 	$(BIN)/python -m davylab.demo $(if $(KEEP),--keep)
 
-cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig
-	$(BIN)/davylab up --state .lab --traefik --detach
+cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig (ROUTER=traefik or istio)
+	$(BIN)/davylab up --state .lab --$(ROUTER) --detach
 
 generate: venv  ## deploy/*.yaml from the code
 	$(BIN)/python -m davylamp.api.crd > deploy/crds.yaml
