@@ -1,4 +1,5 @@
-"""`python -m bench [writes|idle|burst|fleet ...]`: figures on a real control plane, counted by the API server itself.
+"""`python -m bench [writes|idle|burst|fleet|analysis|signals ...]`: figures on a real control plane, counted by the API
+server itself; those of `analysis` (the statistics) and `signals` (reading metrics and logs) from made-up traffic.
 
 Each benchmark starts a control plane of its own. Figures of other tools, measured once on the same control plane
 (4 pods, nginx annotations, steps 10/50/100; 200 workloads), stand beside ours for comparison.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 from davylab import Lab
 
+from bench import analysis, signals
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
@@ -279,9 +281,19 @@ ALL = {"writes": writes, "idle": idle, "burst": burst, "fleet": fleet}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*ALL, []], help="all of them if none is named")
-    for name in parser.parse_args().what or ALL:
-        ALL[name]()
+    parser.add_argument(
+        "what", nargs="*", choices=[*ALL, "analysis", "signals", []], help="all of them if none is named"
+    )
+    parser.add_argument("--runs", type=int, default=2000, help="simulated releases for each figure of analysis")
+    parser.add_argument("--quick", action="store_true", help="200 of them")
+    given = parser.parse_args()
+    for name in given.what or [*ALL, "analysis", "signals"]:
+        if name == "analysis":
+            analysis.run(given.runs, given.quick)
+        elif name == "signals":
+            signals.run()
+        else:
+            ALL[name]()
 
 
 if __name__ == "__main__":

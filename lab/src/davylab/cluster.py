@@ -25,14 +25,17 @@ from typing import Any
 import aiohttp
 import msgspec
 import yaml
+from davylamp.embedded import process
+from davylamp.embedded.kubelet.api import Api, ApiError
+from davylamp.embedded.traefik import ingress_class
+from davylamp.embedded.wheels import program
 
-from davylab import binaries, identity, istio, namespace, process, relay, traefik
-from davylab.api import Api, ApiError
+from davylab import binaries, identity, istio, namespace, relay, traefik
+from davylab.api import connect
 from davylab.binaries import Binaries
 from davylab.errors import LabError
 from davylab.identity import ADMIN, API_PORT, DAVYLAMP, ISTIOD, KUBELET, TRAEFIK, Paths, User
 from davylab.namespace import API_ADDRESS, GATEWAY_ADDRESS, ISTIOD_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
-from davylab.wheels import program
 
 START_TIMEOUT = 60.0
 RESTART_PAUSE = 0.3
@@ -142,7 +145,7 @@ async def run(
     async def starting() -> Info:
         for name in ("etcd", "kube-apiserver"):
             children[name] = _start(components[name], paths)
-        async with Api(paths.kubeconfig(inside=True), paths.certificate) as api:
+        async with connect(paths.kubeconfig(inside=True), paths.certificate) as api:
             await _until_true("kube-apiserver", lambda: _answers(f"{api.server}/readyz"), children, paths)
             await _until_true("kube-apiserver", lambda: _prepare(options, api, definitions), children, paths)
             for name in components.keys() - children.keys():
@@ -151,7 +154,7 @@ async def run(
                 await _until_true(name, check, children, paths)
         await relay.serve(listeners["api"], API_ADDRESS, API_PORT)
         if "traefik" in listeners:
-            await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.WEB_PORT)
+            await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.PORT)
         if "istio" in listeners:
             await relay.serve(listeners["istio"], GATEWAY_ADDRESS, istio.GATEWAY_PORT)
         info = _info(options, paths, listeners, children, user_namespace, time.monotonic() - began)
@@ -305,7 +308,7 @@ def _scheduler(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
 async def _prepare(options: Options, api: Api, definitions: list[dict[str, Any]]) -> bool:
     """Objects that have to be there before Traefik and istiod start; an earlier run may have made them."""
     if options.traefik or options.gateway:
-        await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", traefik.ingress_class())
+        await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", ingress_class())
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     await asyncio.gather(*(_apply(api, path, definition) for definition in definitions))
     if options.gateway:
@@ -341,7 +344,7 @@ def _checks(options: Options, api: Api) -> dict[str, Callable[[], Awaitable[bool
         "kubelet": nodes,
     }
     if options.traefik or options.gateway:
-        checks["traefik"] = lambda: _answers(f"http://{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}/ping")
+        checks["traefik"] = lambda: _answers(f"http://{traefik.ADMIN}/ping")
     if options.istio:
         checks["istiod"] = lambda: _answers(f"http://{ISTIOD_ADDRESS}:{istio.READY_PORT}/ready")
         checks["envoy-gateway"] = lambda: _answers(f"http://{istio.admin('gateway')}/ready")
@@ -459,8 +462,8 @@ def _info(
         api=host["api"],
         inside_api=f"{API_ADDRESS}:{API_PORT}",
         traefik=host.get("traefik"),
-        inside_traefik=f"{TRAEFIK_ADDRESS}:{traefik.WEB_PORT}" if proxied else None,
-        traefik_admin=f"{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}" if proxied else None,
+        inside_traefik=traefik.WEB if proxied else None,
+        traefik_admin=traefik.ADMIN if proxied else None,
         istio=host.get("istio"),
         inside_istio=f"{GATEWAY_ADDRESS}:{istio.GATEWAY_PORT}" if meshed else None,
         inside_sidecar=f"127.0.0.1:{istio.SIDECAR_PORT}" if meshed else None,

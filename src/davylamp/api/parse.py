@@ -7,6 +7,7 @@ field, or the cluster, is `davylamp.routers.review`.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from davylamp.api import API_VERSION, GROUP
 from davylamp.api.problems import Problem
 from davylamp.api.types import ReleasePolicy
-from davylamp.api.units import DURATION_PATTERN, count, seconds
+from davylamp.api.units import DURATION_PATTERN, PERCENT_PATTERN, count, seconds, share
 
 KIND = "ReleasePolicy"
 
@@ -50,6 +51,11 @@ def parse_policy(text: str) -> tuple[list[ReleasePolicy], list[Problem]]:
     if not policies and not problems:
         problems.append(Problem("kind", f"no {KIND} {'among these documents' if of_others else 'here: it is empty'}"))
     return policies, problems
+
+
+def problems_of(kind: type, value: Any, keys: Keys = ()) -> list[Problem]:
+    """Everything that is wrong with `value`, as YAML has it, which is to be of `kind`; `keys` lead to it."""
+    return [Problem(path(where) or "document", what) for where, what in _value(mi.type_info(kind), value, keys)]
 
 
 def path(keys: Keys) -> str:
@@ -219,6 +225,11 @@ def _scalar(kind: mi.Type, value: Any, keys: Keys) -> Iterator[Fault]:
                 yield from _fault(keys, value, "a duration such as 10m")
             else:
                 yield from _said(lambda: seconds(str(value)), keys)
+        case mi.StrType() if kind.pattern == PERCENT_PATTERN:
+            if isinstance(value, bool | list | dict):
+                yield from _fault(keys, value, "a percentage such as 1%")
+            else:
+                yield from _said(lambda: share(str(value)), keys)
         case mi.StrType():
             if not isinstance(value, str):
                 quotable = value is not None and not isinstance(value, list | dict)
@@ -228,12 +239,24 @@ def _scalar(kind: mi.Type, value: Any, keys: Keys) -> Iterator[Fault]:
                 yield from _fault(keys, value, "true or false")
         case mi.IntType():
             yield from _whole_number(kind, value, keys)
+        case mi.FloatType():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                yield from _fault(keys, value, "a number")
+            else:
+                yield from _within(kind, value, keys)
 
 
 def _whole_number(kind: mi.IntType, value: Any, keys: Keys) -> Iterator[Fault]:
     if isinstance(value, bool) or not isinstance(value, int):
         digits = str(value).removesuffix("%").strip()
         yield from _fault(keys, value, "a whole number", f": write {digits}" if digits.isdigit() else "")
+    else:
+        yield from _within(kind, value, keys)
+
+
+def _within(kind: mi.IntType | mi.FloatType, value: float, keys: Keys) -> Iterator[Fault]:
+    if not math.isfinite(value):
+        yield from _fault(keys, value, "a finite number")
     elif (kind.ge is not None and value < kind.ge) or (kind.le is not None and value > kind.le):
         bounds = f"outside {kind.ge}..{kind.le}" if kind.le is not None else f"below {kind.ge}"
         yield keys, f"{value} is {bounds}"

@@ -11,6 +11,20 @@ _PERCENT = re.compile(r"(\d{1,5})%")
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
 """The same rule as a pattern for the CRD's schema."""
 
+PERCENT_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,6})?%$"
+"""A share as people write it, for the CRD's schema."""
+
+
+def share(text: str) -> float:
+    """The share, 0 to 1 (or more), in a percentage such as `1%` or `0.5%`.
+
+    Raises ValueError, with what would be right, where there is none.
+    """
+    if not re.fullmatch(PERCENT_PATTERN, text):
+        hint = f"; did you mean {text}%?" if re.fullmatch(r"[0-9.]+", text) else ""
+        raise ValueError(f'"{text}" is not a percentage: write for example 1% or 0.5%{hint}')
+    return float(text[:-1]) / 100
+
 
 def seconds(text: str) -> float:
     """Seconds in a duration such as `90s`, `10m`, `1h30m` or `500ms`.

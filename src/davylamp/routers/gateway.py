@@ -20,7 +20,7 @@ from davylamp.routers.features import ALL, Features, refusals
 from davylamp.routers.gateway_rules import Divided, Place, backends_of, divided, restored, rules_of
 from davylamp.routers.gateway_status import Routed, controllers_of, known_to_lack, lacking, unseen, waiting
 from davylamp.routers.patterns import runs_on
-from davylamp.routers.precedence import Rule, shares
+from davylamp.routers.precedence import Rule, matches_of, shares
 from davylamp.routers.restoring import Record, annotation, recorded
 
 HTTP = Features(
@@ -101,7 +101,8 @@ class GatewayRoute(msgspec.Struct, frozen=True):
         found = []
         for match in record.match:
             added = divided(plain, Exposure(0, (match,)), self._place).record or Record()
-            if added.added and all(any(rule.get("matches") == one for rule in rules) for one in added.added):
+            asked = [one for matches in added.added for one in matches]
+            if asked and all(any(one in matches_of(rule) for rule in rules) for one in asked):
                 found.append(match)
         exposure = Exposure(weight, tuple(found), mirror)
         return exposure if exposure != Exposure(0) else None

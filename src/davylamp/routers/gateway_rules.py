@@ -76,7 +76,7 @@ def divided(rules: Sequence[Rule], exposure: Exposure, place: Place) -> Divided:
     """`rules`, the user's own, with `exposure`. What can't be said is left out and told."""
     problems: list[Refusal] = []
     changed: list[Changed] = []
-    more: dict[int, list[Rule]] = {}
+    more: dict[int, list[RuleMatch]] = {}
     kept: list[Match] = []
     for number, match in enumerate(exposure.match):
         asked = _asked(match)
@@ -85,22 +85,24 @@ def divided(rules: Sequence[Rule], exposure: Exposure, place: Place) -> Divided:
             problems += (Refusal(text, number) for text in wrong)
             continue
         kept.append(match)
-        for index, found in _overlaid(rules, asked, place):
-            more.setdefault(index, []).append(found)
+        for at in _extended(rules, asked, place):
+            more.setdefault(at.rule, []).append(_with(at.match, asked))
     result: list[Rule] = []
+    added: list[list[RuleMatch]] = []
     for index, rule in enumerate(rules):
         written = rule
         if place.sends(rule):
             written, was, refused = _shared(rule, exposure, place)
             changed += was
             problems += refused
-        result += [written, *more.get(index, ())]
-    added = tuple(rule["matches"] for index in sorted(more) for rule in more[index])
+        copies = list(_copies(rule, more.get(index, []), place))
+        added += (one["matches"] for one in copies)
+        result += [written, *copies]
     problems += _too_many(result)
     mirrored = exposure.mirror > 0
     if not (changed or added or mirrored):
         return Divided(result, None, tuple(problems))
-    return Divided(result, Record(tuple(changed), added, tuple(kept), mirrored), tuple(problems))
+    return Divided(result, Record(tuple(changed), tuple(added), tuple(kept), mirrored), tuple(problems))
 
 
 def _shared(rule: Rule, exposure: Exposure, place: Place) -> tuple[Rule, list[Changed], list[Refusal]]:
@@ -164,18 +166,15 @@ class _At(msgspec.Struct, frozen=True):
     match: RuleMatch
 
 
-def _overlaid(rules: Sequence[Rule], asked: RuleMatch, place: Place) -> Iterator[tuple[int, Rule]]:
-    """The rules to add for one match, each with the index of the rule that it comes from."""
+def _extended(rules: Sequence[Rule], asked: RuleMatch, place: Place) -> list[_At]:
+    """The matches that need a copy with `asked`: all that send to the Service, and those that would be overtaken."""
     every = [_At(index, match) for index, rule in enumerate(rules) for match in matches_of(rule, grpc=place.grpc)]
     extended = [at for at in every if place.sends(rules[at.rule])]
     others = [at for at in every if not place.sends(rules[at.rule])]
     while overtaken := [at for at in others if any(_overtakes(by, at, asked, place) for by in extended)]:
         extended += overtaken
         others = [at for at in others if at not in overtaken]
-    for index, rule in enumerate(rules):
-        found = [_with(at.match, asked) for at in extended if at.rule == index]
-        for matches in [[one] for one in found] if _one_match_only(rule) else [found] if found else []:
-            yield index, _copy(rule, matches, place)
+    return extended
 
 
 def _overtakes(by: _At, other: _At, asked: RuleMatch, place: Place) -> bool:
@@ -190,16 +189,17 @@ def _overtakes(by: _At, other: _At, asked: RuleMatch, place: Place) -> bool:
     return False
 
 
-def _copy(rule: Rule, matches: list[RuleMatch], place: Place) -> Rule:
-    """A rule for `matches`, whose share for the Service goes to the canary's. A rule's name is its own."""
-    made = copy.deepcopy({key: value for key, value in rule.items() if key != "name"})
-    made["matches"] = matches
-    if "backendRefs" in made:
-        made["backendRefs"] = [
-            {**ref, "name": place.canary} if place.is_stable(ref) and weight_of(ref) > 0 else ref
-            for ref in backends_of(made)
-        ]
-    return made
+def _copies(rule: Rule, matches: list[RuleMatch], place: Place) -> Iterator[Rule]:
+    """Rules for `matches`, as few as may be. A rule's name is its own, so they have none."""
+    at_once = 1 if _one_match_only(rule) else MATCHES
+    for start in range(0, len(matches), at_once):
+        made = copy.deepcopy({key: value for key, value in rule.items() if key != "name"})
+        made["matches"] = matches[start : start + at_once]
+        if "backendRefs" in made:
+            made["backendRefs"] = [
+                {**ref, "name": place.canary} if place.is_stable(ref) else ref for ref in backends_of(made)
+            ]
+        yield made
 
 
 def _one_match_only(rule: Rule) -> bool:

@@ -23,6 +23,8 @@ import msgspec
 Rule = dict[str, Any]
 RuleMatch = dict[str, Any]
 Rank = tuple[int, ...]
+Ranking = Callable[..., Rank]
+"""`rank` or `sum_rank`."""
 
 _ROOT: RuleMatch = {"path": {"type": "PathPrefix", "value": "/"}}
 
@@ -43,10 +45,14 @@ def matches_of(rule: Rule, *, grpc: bool = False) -> list[RuleMatch]:
     return found or [{} if grpc else _ROOT]
 
 
-def decide(rules: Sequence[Rule], request: Request, *, grpc: bool = False) -> int | None:
-    """The index of the rule that answers; None where none does (404)."""
+def decide(
+    rules: Sequence[Rule], request: Request, *, grpc: bool = False, ranking: Ranking | None = None
+) -> int | None:
+    """The index of the rule that answers; None where none does (404). `ranking` is the specification's, `rank`, unless
+    another one is given."""
+    order = ranking or rank
     found = [
-        (rank(match, grpc=grpc), -index)
+        (order(match, grpc=grpc), -index)
         for index, rule in enumerate(rules)
         for match in matches_of(rule, grpc=grpc)
         if holds(match, request, grpc=grpc)
@@ -158,7 +164,7 @@ def _in_traefiks_words(match: RuleMatch) -> str:
     return " && ".join(words)
 
 
-RANKINGS: tuple[Callable[..., Rank], ...] = (rank, sum_rank)
+RANKINGS: tuple[Ranking, ...] = (rank, sum_rank)
 
 
 def may_meet(one: RuleMatch, other: RuleMatch, *, grpc: bool = False) -> bool:

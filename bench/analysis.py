@@ -1,0 +1,447 @@
+"""`python -m bench analysis [--runs N] [--quick]`: the figures of docs/analysis.md, from simulated traffic.
+
+Looks every 10 s for an hour, 10 % of 100 requests/s to the canary, 0.1 % of them failing, unless said otherwise.
+Seeded: the same figures each time, whatever the machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import NormalDist
+
+import msgspec
+import numpy as np
+
+from bench import methods as m
+from bench.lab import table
+from davylamp.analysis import blocks, counts, duel, forecast, look, rules, shares
+from davylamp.analysis.shares import Array
+from davylamp.analysis.verdict import verdict
+
+SECONDS = 10
+LOOKS = 360
+CHUNK = 250
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BEFORE = 3
+"""Looks at stable alone, before the canary's first request; used for latency only."""
+FOLLOWED = 8
+"""Bounds that `davylamp.analysis.latency` would follow for these durations: up to 1 s."""
+Method = Callable[[m.Counts], Array]
+Random = np.random.Generator
+
+
+def run(runs: int, quick: bool) -> None:
+    count = 200 if quick else runs
+    for tau, alpha in ((1.0, 0.05), (1.25, 0.01)):
+        detection(count, tau, alpha)
+        latencies(count, tau, alpha)
+    wrong_ways(count)
+    cold_start(count)
+    by_pod(count)
+    whole_policy(count if quick else 5 * count)
+    promotion(count)
+    cost()
+
+
+def traffic(
+    draw: Random,
+    runs: int,
+    p0: Array | float,
+    p1: Array | float,
+    *,
+    rate: float = 100,
+    split: Array | float = 0.1,
+    size: int = 1,
+) -> m.Counts:
+    """Poisson requests; failures come one by one, or `size` at a time."""
+    shape = (runs, LOOKS)
+    asked = [
+        draw.poisson(np.broadcast_to(rate * SECONDS * part, shape))
+        for part in (1 - np.asarray(split), np.asarray(split))
+    ]
+    failed = [
+        draw.binomial(n, p) if size == 1 else np.minimum(size * draw.poisson(n * p / size), n)
+        for n, p in zip(asked, (p0, p1), strict=True)
+    ]
+    return m.Counts(*asked, *failed)
+
+
+def measure(runs: int, make: Callable[[Random, int], m.Counts], ways: dict[str, Method]) -> dict[str, Array]:
+    """Seconds until each way rejects, for `runs` runs."""
+    draw = np.random.default_rng(20)
+    found: dict[str, list[Array]] = {name: [] for name in ways}
+    for _ in range(0, runs, CHUNK):
+        made = make(draw, min(CHUNK, runs))
+        for name, way in ways.items():
+            found[name].append(way(made) * SECONDS)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def cell(times: Array) -> str:
+    """How many are rejected within the hour; the median and 95th percentile of the time over all runs."""
+    share = np.isfinite(times).mean()
+    if share < 0.5:
+        return f"{100 * share:.3g} %"
+    slow = np.sort(times)[int(0.95 * (len(times) - 1))]
+    late = f"{slow:.0f}" if np.isfinite(slow) else "over an hour"
+    return f"{100 * share:.4g} %, {np.sort(times)[len(times) // 2]:.0f} s ({late})"
+
+
+def detection(runs: int, tau: float, alpha: float) -> None:
+    quantile = NormalDist().inv_cdf(1 - alpha)
+    ways: dict[str, Method] = {
+        "Flagger loop": lambda c: m.loop(m.success_rate(c), 6),
+        "Kayenta judge": lambda c: m.judge(c.k0 / np.maximum(c.n0, 1), c.k1 / np.maximum(c.n1, 1)),
+        "naive z": lambda c: m.naive(c, quantile),
+        "(B + C)/2": lambda c: m.crossing(m.mixed(c, tau), alpha),
+        "Davylamp": lambda c: m.crossing(m.ours(c, tau), alpha),
+    }
+    cases: list[tuple[str, float, float, float]] = [
+        ("A/A", 0.001, 0.001, 100),
+        ("A/A, 0.8 %, 20 rps", 0.008, 0.008, 20),
+        ("0.1 -> 1 %", 0.001, 0.01, 100),
+        ("0.1 -> 0.5 %", 0.001, 0.005, 100),
+        ("0.1 -> 0.2 %", 0.001, 0.002, 100),
+        ("0.1 -> 1 %, 5 rps", 0.001, 0.01, 5),
+    ]
+    if tau > 1:
+        cases.insert(1, (f"{tau} times, the limit", 0.001, 0.001 * tau, 100))
+    rows: list[tuple[str, ...]] = [("", *ways)]
+    for name, p0, p1, rate in cases:
+        found = measure(runs, lambda d, r, p0=p0, p1=p1, rate=rate: traffic(d, r, p0, p1, rate=rate), ways)  # type: ignore[misc]
+        rows.append((name, *(cell(times) for times in found.values())))
+    table(f"Rejected within an hour, median (and 95th percentile): tau {tau}, alpha {100 * alpha:g} %", rows)
+
+
+def durations(
+    draw: Random, runs: int, times: float, *, pods: tuple[int, int] = (4, 2), pauses: float = 0.0, spread: float = 0.8
+) -> tuple[m.Ints, m.Ints]:
+    """Requests in each bucket of stable's and the canary's pods, (runs, looks, pods, buckets).
+
+    Durations are log-normal with a median of 30 ms and `spread`, the sigma of their logarithm; the canary's are `times`
+    longer. With the chance `pauses` a fifth of a pod's requests in an interval take more than 1 s.
+    """
+    normal = NormalDist()
+
+    def chances(scale: float) -> Array:
+        below = [normal.cdf(np.log(edge / 0.03 / scale) / spread) for edge in BOUNDS]
+        return np.diff([0.0, *below, 1.0])
+
+    def side(rate: float, count: int, scale: float) -> m.Ints:
+        asked = draw.poisson(rate * SECONDS / count, (runs, BEFORE + LOOKS, count))
+        stuck = draw.binomial(asked, 0.2) * (draw.random(asked.shape) < pauses)
+        made = draw.multinomial(asked - stuck, chances(scale))
+        made[..., -4] += stuck
+        return made
+
+    return side(90, pods[0], 1.0), side(10, pods[1], times)
+
+
+def slower(buckets: m.Ints) -> Array:
+    """Requests slower than each bound that is followed."""
+    return np.asarray(buckets.sum(-1, keepdims=True) - np.cumsum(buckets, -1)[..., :FOLLOWED], float)
+
+
+def by_bounds(stable: m.Ints, canary: m.Ints, tau: float, *, tempered: bool = True) -> Array:
+    """Log evidence over time as `davylamp.analysis.latency` computes it: the mean over the bounds."""
+    each = slower(stable)
+    k0, k1 = each.sum(2), slower(canary).sum(2)
+    n0, n1 = (x.sum((2, 3))[..., None] for x in (stable, canary))
+    chi, freedom = (np.cumsum(x, 1) for x in blocks.dispersion(each, stable.sum(3)))
+    power = blocks.tempering(chi, freedom) if tempered else np.ones(k0.shape)
+    n1 = np.where(np.arange(n1.shape[1])[None, :, None] < BEFORE, 0, n1)
+    rate = np.full(k0.shape, np.nan)
+    slow, asked = np.zeros(k0[:, 0].shape), np.zeros(n0[:, 0].shape)
+    for t in range(1, k0.shape[1]):
+        slow, asked = 0.9 * slow + k0[:, t - 1], 0.9 * asked + n0[:, t - 1]
+        rate[:, t] = (slow + 0.5) / (asked + 1)
+    logs = np.cumsum(blocks.logs(k0, k1, n0, n1, tau, rate, power, blocks.WORSE), 1)
+    return shares.log_mean(shares.log_mean(logs))[:, BEFORE:]
+
+
+def by_shares(stable: m.Ints, canary: m.Ints, tau: float) -> Array:
+    """The same by betting on shares."""
+    k0, k1 = slower(stable).sum(2), slower(canary).sum(2)
+    n0, n1 = (x.sum((2, 3))[..., None] for x in (stable, canary))
+    return shares.log_mean(shares.log_mean(np.cumsum(shares.worse(k0, k1, n0, n1, tau)[:, BEFORE:], 1)))
+
+
+def quantile_of(buckets: m.Ints, q: float) -> Array:
+    """As Prometheus' histogram_quantile interpolates it, in seconds."""
+    total = np.cumsum(buckets, -1)
+    rank = q * total[..., -1:]
+    place = np.minimum((total < rank).sum(-1), len(BOUNDS) - 1)
+    upper, lower = np.array(BOUNDS)[place], np.array([0.0, *BOUNDS])[place]
+    below = np.where(place > 0, np.take_along_axis(total, np.maximum(place - 1, 0)[..., None], -1)[..., 0], 0)
+    inside = np.take_along_axis(buckets, place[..., None], -1)[..., 0]
+    return np.asarray(lower + (upper - lower) * np.clip((rank[..., 0] - below) / np.maximum(inside, 1), 0, 1))
+
+
+def latencies(runs: int, tau: float, alpha: float) -> None:
+    head = ("Flagger loop (p99 500 ms)", "Kayenta judge (p99)", "shares", "blocks, not tempered", "Davylamp")
+    rows: list[tuple[str, ...]] = [("", *head)]
+    cases = (
+        ("A/A", 1.0, 0.0, 0.8),
+        ("A/A, pods pause", 1.0, 0.05, 0.8),
+        ("x 1.3, sigma 0.5", 1.3, 0.0, 0.5),
+        ("x 1.3, sigma 0.8", 1.3, 0.0, 0.8),
+        ("x 1.1, sigma 0.8", 1.1, 0.0, 0.8),
+    )
+    for name, times, pauses, spread in cases:
+        draw = np.random.default_rng(21)
+        found: list[list[Array]] = [[] for _ in head]
+        for _ in range(0, runs, 20):
+            stable, canary = durations(draw, 20, times, pauses=pauses, spread=spread)
+            before, after = (pods[:, BEFORE:].sum(2) for pods in (stable, canary))
+            minutes = after.reshape(20, -1, 6, after.shape[-1]).sum(2)
+            found[0].append(m.loop(quantile_of(minutes, 0.99) > 0.5, 6))
+            found[1].append(m.judge(quantile_of(before, 0.99), quantile_of(after, 0.99)))
+            found[2].append(m.crossing(by_shares(stable, canary, tau), alpha))
+            found[3].append(m.crossing(by_bounds(stable, canary, tau, tempered=False), alpha))
+            found[4].append(m.crossing(by_bounds(stable, canary, tau), alpha))
+        rows.append((name, *(cell(np.concatenate(parts) * SECONDS) for parts in found)))
+    table(f"Latency, rejected within an hour: tau {tau}, alpha {100 * alpha:g} %", rows)
+
+
+def wrong_ways(runs: int) -> None:
+    """Each wrong way beside ours, on the same traffic of a canary that is no worse: tau 1, alpha 5 %."""
+    hour = np.arange(LOOKS) / LOOKS
+    ramp, rising = 0.05 * 10**hour, 0.005 * 5**hour
+    late = np.maximum(np.arange(LOOKS) - 90, 0)
+
+    def past(c: m.Counts) -> m.Counts:
+        return m.Counts(c.n0[:, late], c.n1, c.k0[:, late], c.k1)
+
+    def configured(c: m.Counts) -> Array:
+        return m.plain(c, 1.0, np.full(c.n0.shape, 0.1))
+
+    end = NormalDist().inv_cdf(0.95)
+    cases: list[tuple[str, Callable[[Random, int], m.Counts], Method]] = [
+        (
+            "pooled z, one look at the end of a ramp 5 to 50 %, base rate rising 5 times",
+            lambda d, r: traffic(d, r, rising, rising, split=ramp),
+            lambda c: np.where(m.z_scores(c)[:, -1] > end, LOOKS, np.inf),
+        ),
+        (
+            "stable as it was 15 minutes ago, base rate rising 5 times",
+            lambda d, r: traffic(d, r, rising, rising),
+            lambda c: m.crossing(m.plain(past(c), 1.0), 0.05),
+        ),
+        (
+            "configured split (10 %) where 13 % is realised, 1 % failing",
+            lambda d, r: traffic(d, r, 0.01, 0.01, split=0.13),
+            lambda c: m.crossing(configured(c), 0.05),
+        ),
+        (
+            "retry storms (failures come 5 at a time), likelihood ratios",
+            lambda d, r: traffic(d, r, 0.001, 0.001, size=5),
+            lambda c: m.crossing(m.plain(c, 1.0), 0.05),
+        ),
+        (
+            "the same, 20 at a time, 1 % failing, (B + C)/2",
+            lambda d, r: traffic(d, r, 0.01, 0.01, size=20),
+            lambda c: m.crossing(m.mixed(c, 1.0), 0.05),
+        ),
+    ]
+    rows: list[tuple[str, ...]] = [("wrong way", "false rollbacks", "Davylamp")]
+    for name, make, wrong in cases:
+        found = measure(runs, make, {"wrong": wrong, "ours": lambda c: m.crossing(m.ours(c, 1.0), 0.05)})
+        rows.append((name, *(f"{100 * np.isfinite(times).mean():.3g} %" for times in found.values())))
+    table("Wrong ways, a canary that is no worse: tau 1, alpha 5 %", rows)
+
+
+def cold_start(runs: int) -> None:
+    """Two young canary pods: 5 % of their requests fail in the first 60 s only, or 1 % always. The real computation."""
+    rows: list[tuple[str, ...]] = [("first 60 s", "cold start, false rollbacks", "1 % failing from the start")]
+    for name, warm_up in (("counted", 0.0), ("left out while the pods are seen to be cold", 60.0)):
+        rule = rules.Rules((rules.Check("errors", "errors"),), tolerate=1.0, false_alarms=0.05, warm_up=warm_up)
+        cold = np.array([until_crossed(rule, seed, 0.05, 0.001) for seed in range(runs)])
+        bad = np.array([until_crossed(rule, seed, 0.01, 0.01) for seed in range(runs)])
+        rows.append((name, f"{100 * np.isfinite(cold).mean():.3g} %", cell(bad)))
+    table("Cold start: tau 1, alpha 5 %, 5 minutes", rows)
+
+
+def by_pod(runs: int) -> None:
+    """0.1 % fail, and with a chance of 1 % a pod fails 30 % of an interval's requests: on both versions alike."""
+    rows: list[tuple[str, ...]] = [("canary no worse", "likelihood ratios", "(B + C)/2", "Davylamp")]
+    for pods in (4, 18):
+        for tau, alpha in ((1.0, 0.05), (1.25, 0.01)):
+            ways: dict[str, Method] = {
+                "plain": lambda c, tau=tau, alpha=alpha: m.crossing(m.plain(c, tau), alpha),  # type: ignore[misc]
+                "mixed": lambda c, tau=tau, alpha=alpha: m.crossing(m.mixed(c, tau), alpha),  # type: ignore[misc]
+                "ours": lambda c, tau=tau, alpha=alpha: m.crossing(m.ours(c, tau), alpha),  # type: ignore[misc]
+            }
+            found = measure(runs, lambda draw, each, pods=pods: stormy(draw, each, pods), ways)  # type: ignore[misc]
+            rows.append((f"{pods} stable pods, tau {tau}, alpha {100 * alpha:g} %", *map(cell, found.values())))
+    table("In 1 % of a pod's intervals 30 % of its requests fail, two canary pods: rejected within an hour", rows)
+
+
+def stormy(draw: Random, runs: int, stable: int) -> m.Counts:
+    def side(pods: int, requests: int) -> m.Ints:
+        shape = (runs, LOOKS, pods)
+        failed: m.Ints = draw.binomial(requests, np.where(draw.random(shape) < 0.01, 0.3, 0.001)).sum(-1)
+        return failed
+
+    full = np.full((runs, LOOKS), 100)
+    return m.Counts(9 * full, full, side(stable, 900 // stable), side(2, 50))
+
+
+def until_crossed(rule: rules.Rules, seed: int, young: float, old: float) -> float:
+    """Seconds until the canary is rejected, at most 5 minutes."""
+    draw = np.random.default_rng(seed)
+    state = look.begin(rule, 0.0)
+    for at in range(0, 300, SECONDS):
+        state = look.look(state, rule, "errors", interval(draw, at, young if at < 60 else old))
+        if state.crossed:
+            return state.crossed.at
+    return np.inf
+
+
+def interval(draw: Random, at: int, rate: float) -> counts.Events:
+    stable = tuple(counts.Pod(f"s{i}", 225, int(draw.binomial(225, 0.001))) for i in range(4))
+    canary = tuple(counts.Pod(f"c{i}", 50, int(draw.binomial(50, rate)), float(at)) for i in range(2))
+    return counts.Events(at, at + SECONDS, stable, canary)
+
+
+def whole_policy(runs: int) -> None:
+    """Errors .4, latency .3, logs .2, feedback .1 of the budget; a ramp, a base rate like a day's, retry storms."""
+    draw = np.random.default_rng(23)
+    steps = np.repeat([0.05, 0.1, 0.25, 0.5], LOOKS // 4)
+    base = 0.002 * (1 + 0.8 * np.sin(np.arange(LOOKS) / LOOKS * 2 * np.pi))
+    wrong, each = 0, 20
+    for _ in range(0, runs, each):
+        c = traffic(draw, each, base, base, split=steps, size=3)
+        stable, canary = durations(draw, each, 1.0)
+        votes = traffic(draw, each, 0.0001, 0.0001, split=steps)
+        lines = [logged(draw, each, p) for p in (0.3, 0.05, 0.01)]
+        logs = shares.log_mean(np.stack([np.zeros(c.n0.shape), *lines], -1), [0.25, 0.25, 0.25, 0.25])
+        parts = [m.ours(c, 1.25), by_bounds(stable, canary, 1.25), logs, m.ours(votes, 1.25)]
+        together = shares.log_mean(np.stack(parts, -1), [0.4, 0.3, 0.2, 0.1])
+        wrong += int(np.isfinite(m.crossing(together, 0.01)).sum())
+    table(
+        "Whole policy, A/A, defaults (tau 1.25, alpha 1 %)",
+        [("runs", "false rollbacks"), (str(runs), f"{100 * wrong / runs:.3g} %")],
+    )
+
+
+def logged(draw: Random, runs: int, chance: float) -> Array:
+    """Log evidence of one template that 8 stable and 2 canary pods write with the same chance."""
+    k0, k1 = draw.binomial(8, chance, (runs, LOOKS)), draw.binomial(2, chance, (runs, LOOKS))
+    return m.ours(m.Counts(np.full_like(k0, 8), np.full_like(k1, 2), k0, k1), 1.25)
+
+
+def promotion(runs: int) -> None:
+    """GOOD ENOUGH with the defaults: refused at twice stable's rate, reached at stable's, and how long it takes."""
+    rows: list[tuple[str, ...]] = [("case", "called good enough within an hour, median (95th percentile)")]
+    cases = (
+        ("2 times as many, 0.1 -> 0.2 %", 0.001, 2.0, 100),
+        ("2 times as many, 1 -> 2 %", 0.01, 2.0, 100),
+        ("the same, 1 %", 0.01, 1.0, 100),
+        ("the same, 0.1 %", 0.001, 1.0, 100),
+        ("the same, 0.1 %, 1,000 requests/s", 0.001, 1.0, 1000),
+        ("no failures at all", 0.0, 1.0, 100),
+    )
+    for name, p0, times, rate in cases:
+        make = lambda d, r, p0=p0, p1=p0 * times, rate=rate: traffic(d, r, p0, p1, rate=rate)  # noqa: E731
+        found = measure(runs, make, {"": lambda c: m.crossing(in_favour(c), 0.05)})
+        rows.append((name, cell(found[""])))
+    table("GOOD ENOUGH, errors only: below 2 times stable's or below 0.1 %, beta 5 %", rows)
+    foretold(min(runs, 400))
+
+
+def in_favour(c: m.Counts) -> Array:
+    ratio = shares.log_mean(np.cumsum(shares.better(c.k0, c.k1, c.n0, c.n1, 2.0), 1))
+    harmless = shares.log_mean(np.cumsum(shares.below(c.k1, c.n1, 0.001, duel.CLUSTER), 1))
+    return shares.log_mean(np.stack([ratio, harmless], -1))
+
+
+def foretold(runs: int) -> None:
+    """What the forecast says after five minutes, beside what then happens."""
+    draw = np.random.default_rng(24)
+    claims = duel.Claims(1.25, 2.0, 0.001)
+    made = traffic(draw, runs, 0.01, 0.01)
+    reached = m.crossing(in_favour(made), 0.05)
+    said, happened = [], []
+    for n0, n1, k0, k1, end in zip(made.n0, made.n1, made.k0, made.k1, reached, strict=True):
+        state = duel.begin()
+        for t in range(30):
+            now = duel.Round(int(n0[t]), int(n1[t]), int(k0[t]), int(k1[t]), SECONDS)
+            state = duel.meet(state, now, claims, settled=True)
+        needed = forecast.until_good(state, claims, 0.05)
+        if needed and end > 30:
+            said.append(needed.seconds)
+            happened.append((end - 30) * SECONDS)
+    part = float(np.mean(np.array(happened) > np.array(said)))
+    table(
+        "Forecast after 5 minutes, 1 % failing, canary as good as stable",
+        [
+            ("releases", "said, median", "happened, median", "took longer than said"),
+            (str(len(said)), f"{np.median(said):.0f} s", f"{np.median(happened):.0f} s", f"{100 * part:.0f} %"),
+        ],
+    )
+
+
+def cost() -> None:
+    draw = np.random.default_rng(25)
+    checks = tuple(rules.Check(kind, kind) for kind in ("errors", "latency", "logs", "feedback"))
+    rule = rules.Rules(checks)
+    pods = 10_000 // (len(BOUNDS) + 1 + 2)
+    large = everything(draw, 0.0, pods)
+    small = [everything(draw, 10.0 * t, 6) for t in range(20)]
+    state = look.begin(rule, 0.0)
+    spent = []
+    for _ in range(20):
+        began = time.process_time()
+        after = state
+        for name, made in large.items():
+            after = look.look(after, rule, name, made)
+        verdict(after, rule, 10.0)
+        spent.append(time.process_time() - began)
+    began = time.process_time()
+    for made_all in small:
+        for _ in range(50):
+            after = msgspec.json.decode(msgspec.json.encode(state), type=look.State)
+            for name, made in made_all.items():
+                after = look.look(after, rule, name, made)
+            verdict(after, rule, made_all["errors"].end)
+        state = after
+    each = (time.process_time() - began) / 1000
+    table(
+        "Cost, CPU time on one core",
+        [
+            ("", "measured"),
+            (
+                f"one look at a release of {pods} pods with 10,000 series, 4 checks, and the verdict",
+                f"{1000 * sorted(spent)[10]:.1f} ms",
+            ),
+            (
+                "1,000 releases of 6 pods, 4 checks: state from JSON, look, verdict, state to JSON",
+                f"{1000 * each:.2f} s",
+            ),
+            ("state of a release with these 4 checks, JSON", f"{len(msgspec.json.encode(state))} bytes"),
+        ],
+    )
+
+
+def everything(draw: Random, at: float, pods: int) -> dict[str, counts.Counts]:
+    stable, canary = [f"s{i}" for i in range(pods - pods // 5)], [f"c{i}" for i in range(pods // 5)]
+
+    def events(names: list[str]) -> tuple[counts.Pod, ...]:
+        return tuple(counts.Pod(name, 100, int(draw.binomial(100, 0.005))) for name in names)
+
+    def histograms(names: list[str]) -> tuple[counts.Histogram, ...]:
+        made = draw.multinomial(100, np.full(len(BOUNDS) + 1, 1 / (len(BOUNDS) + 1)), len(names))
+        return tuple(
+            counts.Histogram(name, BOUNDS, tuple(map(int, row))) for name, row in zip(names, made, strict=True)
+        )
+
+    end = at + SECONDS
+    templates = tuple(counts.Template(f"t{i}", i % 2 == 0, len(stable) // 2, len(canary) // 2) for i in range(12))
+    votes = (counts.Vote(f"user{at}", True, at),)
+    return {
+        "errors": counts.Events(at, end, events(stable), events(canary)),
+        "latency": counts.Latencies(at, end, histograms(stable), histograms(canary)),
+        "logs": counts.Logs(at, end, len(stable), len(canary), templates),
+        "feedback": counts.Feedback(at, end, 100 * len(stable), 100 * len(canary), votes),
+    }

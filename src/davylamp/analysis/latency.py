@@ -1,0 +1,209 @@
+"""Durations: at each bucket bound, being slower than it is an event, and the evidence is the mean over the bounds.
+
+Evidence values may depend on each other in any way and their mean is one (Vovk & Wang, Annals of Statistics 2021), so
+the whole distribution is compared without choosing a quantile, with any buckets that the versions have in common. Good
+enough is judged at one bound only, the one at the check's quantile: few requests are slower than the last bounds, so
+that nothing could ever be said there.
+
+Intervals in which only stable serves say nothing about the canary, but what to expect: which bounds divide the
+requests, stable's rates, how far its pods differ. If both serve from the first interval on, the bounds are chosen from
+its counts of both together.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from davylamp.analysis import blocks, shares
+from davylamp.analysis import duel as d
+from davylamp.analysis.counts import Histogram, Latencies
+from davylamp.analysis.rules import Check, Rules
+from davylamp.analysis.shares import Array
+from davylamp.analysis.warmup import cold, young
+
+Places = NDArray[np.int64]
+
+MOST = 12
+"""Bounds that are followed, at most."""
+_ENOUGH = 100
+"""Requests from which a quantile is read off."""
+_ABOVE = 1
+"""Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
+
+
+_KEPT = 0.9
+"""What an interval counts for in what is expected of stable, compared with the next."""
+_PLAINLY = 4.0
+"""Standard errors at one of a dozen bounds."""
+
+CHI = len(blocks.WORSE)  # the columns before it: log capital for each alternative
+FREEDOM, MORE, LESS, SLOW, ASKED = range(CHI + 1, CHI + 6)
+"""Sums of the dispersion between stable's pods; the Mantel-Haenszel sums (`duel.Tally`); stable's slow requests and all
+of them, lately."""
+_WIDTH = ASKED + 1
+
+
+class Latency(msgspec.Struct, frozen=True, tag="latency"):
+    bounds: tuple[float, ...] = ()
+    """Those followed; chosen at the first interval in which stable serves."""
+    followed: bytes = b""
+    """A row of numbers for each bound; see the names of the columns below."""
+    bound: float | None = None
+    """The one at the quantile."""
+    duel: d.Duel = msgspec.field(default_factory=d.begin)
+    """At that bound; before it is chosen only the requests are counted."""
+
+
+class Unusable(ValueError):
+    """These counts can't be compared; the message says why."""
+
+
+def begin() -> Latency:
+    return Latency()
+
+
+def claims(rules: Rules) -> d.Claims:
+    return d.Claims(rules.tolerate, rules.good_enough, None)
+
+
+def look(state: Latency, counts: Latencies, check: Check, rules: Rules) -> tuple[Latency, tuple[str, ...]]:
+    """The state after `counts`, and the pods that were left out as cold.
+
+    Raises Unusable if stable and canary have no bucket bound in common, or none of those followed so far.
+    """
+    stable = [pod for pod in counts.stable if sum(pod.counts)]
+    canary = [pod for pod in counts.canary if sum(pod.counts)]
+    shared = _common([*stable, *canary])
+    if stable and canary and not len(shared):
+        raise Unusable("stable and canary have no bucket bound in common")
+    (asked0, slower0), (asked1, slower1) = (_slower(pods, shared) for pods in (stable, canary))
+    n0, slow0 = int(asked0.sum()), slower0.sum(0)
+    fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
+    n, slow = int(asked1[fresh].sum()), slower1[fresh].sum(0)
+    out = any(cold(int(k), n, int(k0), n0, _PLAINLY) for k, k0 in zip(slow, slow0, strict=True))
+    used = ~(fresh & out)
+    n1, slow1 = int(asked1[used].sum()), slower1[used].sum(0)
+    now = d.Round(n0, n1, 0, 0, counts.end - counts.start)
+    left_out = tuple(pod.pod for pod, kept in zip(canary, used, strict=True) if not kept)
+    if not n0:
+        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), left_out
+    if not _table(state.followed)[:, [MORE, LESS]].any() and not set(state.bounds) & set(shared.tolist()):
+        state = _follow(state, shared, slow0 + slow1, n0 + n1)
+    places = {bound: place for place, bound in enumerate(shared)}
+    present = [(i, places[bound]) for i, bound in enumerate(state.bounds) if bound in places]
+    if not present:
+        raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
+    mine, theirs = (np.array(part) for part in zip(*present, strict=True))
+    spread = np.stack(blocks.dispersion(slower0[:, theirs], asked0), -1)
+    settled = not fresh.any()
+    return _bet(state, now, mine, slow0[theirs], slow1[theirs], spread, check, rules, settled=settled), left_out
+
+
+def _bet(
+    state: Latency,
+    now: d.Round,
+    mine: Places,
+    k0: Array,
+    k1: Array,
+    spread: Array,
+    check: Check,
+    rules: Rules,
+    *,
+    settled: bool,
+) -> Latency:
+    """The state after an interval with k0 and k1 requests slower than the bounds at the places `mine`."""
+    n0, n1 = now.n0, now.n1
+    followed = _table(state.followed)
+    followed[mine, CHI : FREEDOM + 1] += spread
+    rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
+    followed[mine, :CHI] += blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
+    followed[mine, MORE] += k1 * n0 / (n0 + n1)
+    followed[mine, LESS] += k0 * n1 / (n0 + n1)
+    followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0
+    followed[mine, ASKED] = _KEPT * followed[mine, ASKED] + n0
+    bound = state.bound
+    if bound is None and n0 + n1 >= _ENOUGH:
+        bound = _at(check.quantile, np.array(state.bounds)[mine], (k0 + k1) / (n0 + n1))
+    duel = state.duel
+    for place in np.flatnonzero(np.array(state.bounds)[mine] == bound):
+        how = d.Common(float(rate[place]), float(power[place]))
+        this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
+        duel = d.meet(duel, this, claims(rules), settled=settled)
+    return Latency(state.bounds, d.pack(followed), bound, duel)
+
+
+def how(state: Latency) -> d.Common | None:
+    """How the next bet at the quantile's bound will be made; None before there is one."""
+    if state.bound is None:
+        return None
+    row = _table(state.followed)[[state.bounds.index(state.bound)]]
+    return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
+
+
+def against(state: Latency) -> float:
+    """Log evidence that the canary is slower than tolerated."""
+    return float(shares.log_mean(_by_bound(state))) if state.bounds else 0.0
+
+
+def culprit(state: Latency) -> tuple[float, float] | None:
+    """The bound with the most evidence, and how many times as many of the canary's requests are slower than it."""
+    if not state.bounds:
+        return None
+    at = int(_by_bound(state).argmax())
+    more, less = _table(state.followed)[at, [MORE, LESS]]
+    return state.bounds[at], float(more / less) if less > 0 else float("inf")
+
+
+def _by_bound(state: Latency) -> Array:
+    return shares.log_mean(_table(state.followed)[:, :CHI])
+
+
+def _table(raw: bytes) -> Array:
+    return d.unpack(raw).reshape(-1, _WIDTH)
+
+
+def _expected(rows: Array) -> Array:
+    """Stable's rate of slow requests, from the intervals before; NaN at the first."""
+    asked = rows[:, ASKED]
+    return np.where(asked > 0, (rows[:, SLOW] + 0.5) / (asked + 1), np.nan)
+
+
+def _common(pods: list[Histogram]) -> Array:
+    kinds = {pod.bounds for pod in pods}
+    shared = set.intersection(*(set(bounds) for bounds in kinds)) if kinds else set[float]()
+    return np.array(sorted(shared))
+
+
+def _slower(pods: list[Histogram], bounds: Array) -> tuple[Array, Array]:
+    """Requests of each of `pods`, and how many of them took longer than each of `bounds`, which all pods have."""
+    requests, slower = np.zeros(len(pods)), np.zeros((len(pods), len(bounds)))
+    kinds: dict[tuple[float, ...], list[int]] = {}
+    for place, pod in enumerate(pods):
+        kinds.setdefault(pod.bounds, []).append(place)
+    for own, places in kinds.items():
+        upto = np.cumsum(np.array([pods[place].counts for place in places], float), 1)
+        requests[places] = upto[:, -1]
+        slower[places] = upto[:, -1:] - upto[:, np.searchsorted(own, bounds)]
+    return requests, slower
+
+
+def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency:
+    """Follow the bounds that divide the requests, and the next above; evenly chosen if they are too many."""
+    last = int((slower > 0).sum()) + _ABOVE
+    useful = [float(bound) for bound, k in zip(bounds[:last], slower, strict=False) if k < total]
+    kept = useful or [float(bound) for bound in bounds]
+    if len(kept) > MOST:
+        kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
+    return msgspec.structs.replace(state, bounds=tuple(kept), followed=d.pack(np.zeros((len(kept), _WIDTH))))
+
+
+def _at(quantile: float, bounds: Array, slower: Array) -> float:
+    """The largest bound that at least the share 1 - quantile of the requests exceeds; the smallest if none is."""
+    reached = [float(bound) for bound, part in zip(bounds, slower, strict=True) if part >= 1 - quantile]
+    return max(reached, default=float(bounds[0]))
+
+
+def _list(bounds: Array | tuple[float, ...]) -> str:
+    return ", ".join(f"{bound:g}" for bound in bounds) or "none"

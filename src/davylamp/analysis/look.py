@@ -1,0 +1,208 @@
+"""The one running computation: `begin`, then `look` at each check's counts as they come, interval by interval.
+
+The state is everything there is: of bounded size, written to JSON and back without loss. Whoever has the recorded
+counts gets the same state by `replay`. It is never reset during a release: the e-processes go on across steps and
+weights, and may be looked at as often as one likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+import numpy as np
+
+from davylamp.analysis import counts as c
+from davylamp.analysis import duel, errors, latency, logs, others, rules, shares
+from davylamp.analysis.rules import Check, Rules
+
+CheckState = (
+    errors.Errors
+    | latency.Latency
+    | logs.LogState
+    | others.Complaints
+    | others.Metric
+    | others.Threshold
+    | others.Judged
+)
+_NOTES = 5
+_NOTE = 300
+
+
+class Cold(msgspec.Struct, frozen=True, array_like=True):
+    """What was left out of a check because pods were warming up."""
+
+    intervals: int = 0
+    pods: tuple[str, ...] = ()
+    """The last few."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One check so far."""
+
+    state: CheckState
+    until: float | None = None
+    """End of the last interval that was counted."""
+    pods: int | None = None
+    """Pods of the canary in it."""
+    cold: Cold = Cold()
+    note: str = ""
+    """Why the last interval was not counted; empty if it was."""
+
+
+class Crossed(msgspec.Struct, frozen=True):
+    """When the evidence first sufficed to reject the canary; nothing that comes later undoes that."""
+
+    at: float
+    check: str
+    evidence: float
+    """Log of the combined evidence."""
+
+
+class State(msgspec.Struct, frozen=True):
+    began: float
+    """When the canary started."""
+    checks: dict[str, Seen]
+    crossed: Crossed | None = None
+
+
+def begin(rule: Rules, began: float) -> State:
+    """Nothing is known yet. Raises ValueError for rules that can't be used."""
+    rules.validate(rule)
+    return State(began, {check.name: Seen(_fresh(check)) for check in rule.checks})
+
+
+def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
+    """The state after one more interval of the check `name`.
+
+    Raises ValueError for counts that make no sense or belong to another kind of check. Counts that are in order but
+    can't be used leave the evidence as it is and say why in the check's note: an interval that was counted already,
+    one that overlaps the last, one whose buckets have changed altogether.
+    """
+    check = next((check for check in rule.checks if check.name == name), None)
+    if check is None or name not in state.checks:
+        raise ValueError(f"check {name!r}: there is none; there are {', '.join(state.checks)}")
+    seen = state.checks[name]
+    c.validate(counts)
+    try:
+        if seen.until is not None and counts.start < seen.until - 1e-6:
+            again = "was counted already" if counts.end <= seen.until + 1e-6 else "overlaps one that was counted"
+            raise latency.Unusable(f"the interval from {counts.start:.3f} to {counts.end:.3f} {again}")
+        if counts.start < state.began - 1e-6:
+            raise latency.Unusable(f"the interval began at {counts.start:.3f}, before the canary at {state.began:.3f}")
+        after, cold = _step(seen.state, counts, check, rule, state.began)
+    except latency.Unusable as problem:
+        note = msgspec.structs.replace(seen, note=str(problem)[:_NOTE])
+        return msgspec.structs.replace(state, checks=state.checks | {name: note})
+    pods = _pods(counts)
+    now = Seen(after, counts.end, seen.pods if pods is None else pods, _left_out(seen.cold, cold))
+    checks = state.checks | {name: now}
+    return State(state.began, checks, state.crossed or _crossing(checks, rule, counts.end))
+
+
+def replay(rule: Rules, began: float, recorded: Iterable[tuple[str, c.Counts]]) -> State:
+    """The state that the `recorded` counts lead to."""
+    state = begin(rule, began)
+    for name, counts in recorded:
+        state = look(state, rule, name, counts)
+    return state
+
+
+def evidence(state: CheckState) -> float:
+    """Log evidence that the canary is worse, by one check alone. 0 is none; thresholds and outcomes have none."""
+    match state:
+        case errors.Errors() | others.Complaints():
+            return duel.against(state.duel)
+        case latency.Latency():
+            return latency.against(state)
+        case logs.LogState():
+            return logs.against(state)
+        case others.Metric():
+            return float(shares.log_mean(duel.unpack(state.worse)))
+        case others.Threshold() | others.Judged():
+            return 0.0
+    assert_never(state)
+
+
+def combined(checks: dict[str, Seen], rule: Rules) -> tuple[float, str]:
+    """Log of the combined evidence, the weighted mean over the checks, and the check with the largest part of it.
+
+    The mean is the only admissible way to merge e-values that may depend on each other in any way (Vovk & Wang 2021).
+    """
+    weights = rules.weights(rule)
+    if not weights:
+        return 0.0, ""
+    parts = {name: math.log(weight) + evidence(checks[name].state) for name, weight in weights.items()}
+    together = float(shares.log_mean(np.array(list(parts.values())))) + math.log(len(parts))
+    return together, max(parts, key=lambda name: parts[name])
+
+
+def _fresh(check: Check) -> CheckState:
+    match check.kind:
+        case "errors":
+            return errors.begin()
+        case "latency":
+            return latency.begin()
+        case "logs":
+            return logs.begin()
+        case "feedback":
+            return others.Complaints(duel.begin())
+        case "metric":
+            return others.begin_metric()
+        case "threshold":
+            return others.Threshold()
+        case "outcome":
+            return others.Judged()
+    assert_never(check.kind)
+
+
+def _step(
+    state: CheckState, counts: c.Counts, check: Check, rule: Rules, began: float
+) -> tuple[CheckState, tuple[str, ...]]:
+    match state, counts:
+        case errors.Errors(), c.Events():
+            return errors.look(state, counts, rule)
+        case latency.Latency(), c.Latencies():
+            return latency.look(state, counts, check, rule)
+        case logs.LogState(), c.Logs():
+            return logs.look(state, counts, rule), ()
+        case others.Complaints(), c.Feedback():
+            return others.complain(state, counts, rule, began), ()
+        case others.Metric(), c.Samples():
+            return others.measure(state, counts, check, rule), ()
+        case others.Threshold(), c.Value():
+            return others.compare(state, counts, check), ()
+        case others.Judged(), c.Outcome():
+            return others.hear(counts), ()
+    raise ValueError(f"check {check.name!r}: {type(counts).__name__} are not counts for a check of {check.kind}")
+
+
+def _pods(counts: c.Counts) -> int | None:
+    match counts:
+        case c.Events() | c.Latencies():
+            return len(counts.canary)
+        case c.Logs():
+            return counts.canary_pods
+    return None
+
+
+def _left_out(cold: Cold, pods: tuple[str, ...]) -> Cold:
+    if not pods:
+        return cold
+    return Cold(cold.intervals + 1, tuple(dict.fromkeys([*cold.pods, *pods]))[-_NOTES:])
+
+
+def _crossing(checks: dict[str, Seen], rule: Rules, at: float) -> Crossed | None:
+    together, culprit = combined(checks, rule)
+    if together >= -math.log(rule.false_alarms):
+        return Crossed(at, culprit, together)
+    times = {check.name: check.times for check in rule.checks}
+    for name, seen in checks.items():
+        match seen.state:
+            case others.Threshold(outside=outside) if outside >= times[name]:
+                return Crossed(at, name, together)
+            case others.Judged(passed=False):
+                return Crossed(at, name, together)
+    return None

@@ -1,0 +1,170 @@
+"""The three-way verdict with its evidence, in numbers for programs and in words for people.
+
+WORSE, once the evidence has ever sufficed; GOOD ENOUGH, while each check that must be has been bounded and none is
+without data; NOT ENOUGH DATA otherwise, with how much more is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+import msgspec
+
+from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
+from davylamp.analysis.forecast import Needed
+from davylamp.analysis.look import Seen, State, combined, evidence
+from davylamp.analysis.rules import Check, Rules
+
+
+class Answer(StrEnum):
+    WORSE = "worse"
+    GOOD_ENOUGH = "good enough"
+    NOT_ENOUGH_DATA = "not enough data"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check has seen."""
+
+    check: str
+    evidence: float
+    """That the canary is worse, to 1: what bets against "it is no worse" have made of a stake of 1. At most 1e300."""
+    needed: float
+    """How much would suffice if only this check spoke."""
+    good: bool
+    """Whether this check is content."""
+    message: str
+    """What was seen, in words."""
+    ratio: float | None = None
+    """How many times as often as stable the canary fails, or is slow; None if unknown or infinite."""
+    interval: tuple[float | None, float | None] = (None, None)
+    """95 % confidence limits of the ratio, at all times at once; None for no limit."""
+    requests: tuple[int, int] = (0, 0)
+    """Of stable and canary."""
+    failures: tuple[int, int] = (0, 0)
+    """Failed or slow ones of them."""
+    to_good: Needed | None = None
+    """What is missing for GOOD ENOUGH, if the canary is as good as stable."""
+    to_worse: Needed | None = None
+    """What is missing for WORSE, if the canary goes on as it has been."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    answer: Answer
+    message: str
+    """In words, with the numbers."""
+    check: str
+    """The culprit, or what is waited for; empty if all is good enough."""
+    evidence: float
+    """Of all checks together."""
+    needed: float
+    findings: tuple[Finding, ...]
+    limits: tuple[str, ...] = ()
+    """What the verdict does not cover, in words."""
+
+
+def verdict(state: State, rule: Rules, now: float) -> Verdict:
+    """What can be said at `now` (seconds since the epoch; decides only which checks are without data)."""
+    findings = tuple(_finding(check, state.checks[check.name], rule, now) for check in rule.checks)
+    together, _ = combined(state.checks, rule)
+    answer, culprit = _answer(state, rule, findings)
+    found = {finding.check: finding for finding in findings}
+    match answer:
+        case Answer.WORSE:
+            message = found[culprit].message
+        case Answer.GOOD_ENOUGH:
+            message = "; ".join(f.message for f in findings)
+        case Answer.NOT_ENOUGH_DATA:
+            message = _waiting(found[culprit], state.checks[culprit], rule, now)
+    return Verdict(answer, message, culprit, _exp(together), 1 / rule.false_alarms, findings, _limits(state))
+
+
+def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[Answer, str]:
+    if state.crossed:
+        return Answer.WORSE, state.crossed.check
+    waiting = [finding for finding in findings if not finding.good]
+    if not waiting:
+        return Answer.GOOD_ENOUGH, ""
+    longest = max(waiting, key=lambda f: f.to_good.seconds if f.to_good else math.inf)
+    return Answer.NOT_ENOUGH_DATA, longest.check
+
+
+def _finding(check: Check, seen: Seen, rule: Rules, now: float) -> Finding:
+    weight = rules.weights(rule).get(check.name)
+    needed = 1 / (rule.false_alarms * weight) if weight else math.inf
+    fresh = seen.until is not None and now - seen.until <= rule.stale and not seen.note
+    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), False, "")
+    match seen.state:
+        case errors.Errors() as state:
+            found = _with_duel(found, state.duel, errors.claims(rule), rule)
+            message = wording.errors(found.ratio, found.interval, found.requests, found.failures)
+            content = _bounded(state.duel, errors.claims(rule), rule)
+        case latency.Latency() as state:
+            found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
+            worst = latency.culprit(state)
+            same = worst is not None and worst[0] == state.bound
+            message = wording.latency(worst, found.interval if same else (None, None), found.requests)
+            content = state.bound is not None and _bounded(state.duel, latency.claims(rule), rule)
+        case logs.LogState() as state:
+            message = wording.logs(logs.culprit(state), state.stable, state.canary)
+            content = state.stable > 0 and state.canary > 0
+        case others.Complaints() as state:
+            found = _with_duel(found, state.duel, others.claims(rule), rule)
+            message = wording.feedback(found.failures, found.requests)
+            content = min(found.requests) > 0
+        case others.Metric() as state:
+            message = wording.metric(check.name, state.stable, state.canary, state.intervals, state.ahead)
+            content = others.in_favour(state) >= -math.log(rule.false_promotions)
+        case others.Threshold() as state:
+            message = wording.threshold(check, state.value, state.outside)
+            content = state.inside >= check.times
+        case others.Judged() as state:
+            message = wording.outcome(check.name, state.passed, state.message)
+            content = state.passed is True
+    return msgspec.structs.replace(found, good=fresh and content, message=message)
+
+
+def _with_duel(
+    found: Finding, state: duel.Duel, claims: duel.Claims, rule: Rules, common: duel.Common | None = None
+) -> Finding:
+    ratio = duel.ratio(state.tally)
+    low, high = duel.interval(state, 0.05)
+    return msgspec.structs.replace(
+        found,
+        ratio=ratio if ratio is not None and math.isfinite(ratio) else None,
+        interval=(low if low > 0 else None, high if math.isfinite(high) else None),
+        requests=state.tally.requests,
+        failures=state.tally.failures,
+        to_good=forecast.until_good(state, claims, rule.false_promotions, common),
+        to_worse=forecast.until_worse(state, claims, 1 / found.needed, common),
+    )
+
+
+def _bounded(state: duel.Duel, claims: duel.Claims, rule: Rules) -> bool:
+    return duel.in_favour(state, claims) >= -math.log(rule.false_promotions)
+
+
+def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:
+    """Why there is no verdict yet, and what is missing for one."""
+    if seen.note:
+        return f"{found.check}: the last interval could not be used: {seen.note}"
+    if seen.until is None:
+        return f"{found.check}: no data yet"
+    if now - seen.until > rule.stale:
+        return f"{found.check}: no data for {now - seen.until:.0f} s; the evidence so far is kept"
+    return wording.missing(found.check, found.message, found.to_good, found.to_worse)
+
+
+def _limits(state: State) -> tuple[str, ...]:
+    found = []
+    if any(seen.pods == 1 for seen in state.checks.values()):
+        found.append("one canary pod: a bad pod (or node) can't be told from a bad version; two or more can")
+    for name, seen in state.checks.items():
+        if seen.cold.intervals:
+            pods = ", ".join(seen.cold.pods)
+            found.append(f"{name}: {seen.cold.intervals} intervals without {pods}, which were warming up")
+    return tuple(found)
+
+
+def _exp(log: float) -> float:
+    return math.exp(min(log, 690.0))

@@ -1,0 +1,289 @@
+"""One look at one release: every check's counts since the last look, from wherever they come.
+
+`Gatherer` remembers what a look needs of the one before: counters as they stood, and which series were chosen. It may
+be lost at any time: the next look then begins anew, and counts nothing. Whatever goes wrong with one check is a
+sentence in `Look.problems` and leaves the others alone; no counts are ever made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import aiohttp
+import msgspec
+
+from davylamp.analysis import counts
+from davylamp.api.analysis import Analysis, Check
+from davylamp.api.units import seconds
+from davylamp.signals.checks import Facts, Outcome, ask
+from davylamp.signals.conventions import Choice
+from davylamp.signals.counters import Seen, advance, interval
+from davylamp.signals.exposition import BadExposition
+from davylamp.signals.feedback import Box
+from davylamp.signals.fetch import Unavailable
+from davylamp.signals.kayenta import judge
+from davylamp.signals.logs import Logs
+from davylamp.signals.policy import names_of
+from davylamp.signals.pool import Pool
+from davylamp.signals.prometheus import Access, QueryError, Secrets, access, by_pod, instant, one_value
+from davylamp.signals.queries import clock, filled, fresh, metric_names, ripe
+from davylamp.signals.scrape import Scrape, Target, choose, scrape, seen
+
+
+class Pods(msgspec.Struct, frozen=True):
+    """The pods of a release that are ready, by their version."""
+
+    namespace: str
+    stable: tuple[Target, ...]
+    canary: tuple[Target, ...]
+
+    @property
+    def all(self) -> tuple[Target, ...]:
+        return self.stable + self.canary
+
+
+class Look(msgspec.Struct, frozen=True):
+    counts: tuple[tuple[str, counts.Counts], ...]
+    """By the name of the check; a check that has nothing to say is not among them."""
+    problems: tuple[str, ...]
+    """For people: each names its check or pod."""
+
+
+Answered = tuple[counts.Counts | None, tuple[str, ...]]
+"""Counts, if there are some, and problems."""
+
+
+class Gatherer:
+    """Looks at one release. `logs` and `box` are those of its log and feedback checks, where it has such; `pool` is
+    that of its Prometheus (`Pools.of`), where releases share one."""
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        session: aiohttp.ClientSession,
+        secrets: Secrets,
+        since: float,
+        *,
+        pool: Pool | None = None,
+        logs: Logs | None = None,
+        box: Box | None = None,
+    ) -> None:
+        """`since` is now, in seconds since the epoch: what is read from now on counts.
+
+        Raises ValueError for a Secret that is missing or is not what it should be.
+        """
+        self._analysis = analysis
+        self._session = session
+        self._secrets = secrets
+        self._since = since
+        self._logs = logs
+        self._box = box
+        source = analysis.sources.prometheus
+        if source is not None and pool is None:
+            pool = Pool(session, access(source, secrets))
+        self._pool = pool if source is not None else None
+        self._to: Access | None = self._pool.to if self._pool is not None else None
+        self._choices: dict[str, Choice] = {}
+        self._kept: dict[str, dict[str, Seen]] = {}
+        self._until: dict[str, float] = {}
+        """By check: when its last interval ended."""
+        self._failed: dict[str, int] = {}
+        """By webhook: failures in a row."""
+        self._over: set[str] = set()
+        """Checks that have said all they ever will."""
+
+    async def look(self, now: float, pods: Pods, facts: Facts) -> Look:
+        """What happened until `now` (seconds since the epoch). Cancelling it loses nothing but this look."""
+        problems: list[str] = []
+        found: dict[str, counts.Counts] = {}
+        scrapes = await self._scrapes(now, pods, problems)
+        for check in self._analysis.checks:
+            if check.errors is not None or check.latency is not None:
+                self._counters(check, now, pods, scrapes, found, problems)
+        requests = _requests(found)
+        for check in self._analysis.checks:
+            name, begun = check.title, self._begun(check)
+            if check.logs is not None and self._logs is not None:
+                found[name], said = self._logs.take(begun, now)
+                problems += said
+                self._until[name] = now
+            if check.feedback is not None and self._box is not None:
+                found[name] = self._box.take(begun, now, *requests)
+                self._until[name] = now
+        asked = (self._queried(check, now, pods, facts) for check in self._analysis.checks)
+        for check, (one, said) in zip(self._analysis.checks, await asyncio.gather(*asked), strict=True):
+            problems += said
+            if one is not None:
+                found[check.title] = one
+        return Look(tuple(found.items()), tuple(dict.fromkeys(problems)))
+
+    def _begun(self, check: Check) -> float:
+        """When the interval of a check began."""
+        return self._until.get(check.title, self._since)
+
+    # --- counters ---
+
+    async def _scrapes(self, now: float, pods: Pods, problems: list[str]) -> list[Scrape]:
+        checks = [check for check in self._analysis.checks if check.errors is not None or check.latency is not None]
+        if not checks:
+            return []
+        if self._pool is None:
+            limit = seconds(self._analysis.sources.pods.timeout)
+            found = await scrape(self._session, pods.all, now, seconds=limit)
+            problems += [f"pod {one.target.pod}: {one.problem}" for one in found if one.problem]
+            return found
+        names = {name for check in checks for name in metric_names(self._choices.get(check.title), names_of(check))}
+        targets = {(pods.namespace, target.pod): target for target in pods.all}
+        by = clock(self._choices.values())
+        try:
+            return list((await self._pool.counters(targets, sorted(names), by)).values())
+        except (Unavailable, QueryError) as error:
+            problems.append(str(error))
+            return []
+
+    def _counters(
+        self,
+        check: Check,
+        now: float,
+        pods: Pods,
+        scrapes: list[Scrape],
+        found: dict[str, counts.Counts],
+        problems: list[str],
+    ) -> None:
+        """The interval of a check of errors or latency, if there is one."""
+        name = check.title
+        if not any(one.exposition is not None for one in scrapes):
+            self._kept[name] = {}
+            return
+        choice = self._choices.get(name) or _part(choose(scrapes, names_of(check)), check)
+        if choice is None:
+            problems.append(f"{name}: no series of the pods feeds it; `davy analysis detect` shows what there is")
+            return
+        self._choices[name] = choice
+        standing = _standing(scrapes, choice, check, problems)
+        before = self._kept.get(name, {})
+        begun = self._begun(check)
+        if self._to is not None:
+            if not ripe(before, standing):
+                return
+            standing = fresh(before, standing)
+        self._kept[name], differences = advance(before, standing)
+        self._until[name] = now
+        if not differences:
+            return
+        canary = {target.pod for target in pods.canary}
+        events, latencies, said = interval(begun, now, differences, canary)
+        problems += said
+        found[name] = events if check.errors is not None else latencies
+
+    # --- queries, webhooks ---
+
+    async def _queried(self, check: Check, now: float, pods: Pods, facts: Facts) -> Answered:
+        if not any((check.metric, check.threshold, check.webhook, check.kayenta)) or check.title in self._over:
+            return None, ()
+        begun = self._begun(check)
+        try:
+            if check.webhook is not None:
+                outcome = await ask(self._session, check.webhook, check.title, facts, self._secrets)
+                found = self._judged(check, begun, now, outcome)
+            elif self._to is None:
+                return None, ()  # `review` has said that these need a Prometheus
+            elif check.kayenta is not None:
+                return await self._kayenta(check, self._to, now, pods)
+            elif check.metric is not None:
+                found = await self._metric(check, self._to, begun, now, pods)
+            else:
+                found = await self._threshold(check, self._to, begun, now, pods)
+        except (Unavailable, QueryError) as error:
+            found = None, (str(error),)
+        self._until[check.title] = now
+        return found
+
+    async def _kayenta(self, check: Check, to: Access, now: float, pods: Pods) -> Answered:
+        """The judge looks once, when its time is over; where it gets no answer then, again at the next look."""
+        assert check.kayenta is not None
+        if now - self._since < seconds(check.kayenta.length):
+            return None, ()
+        stable, canary = ([target.pod for target in side] for side in (pods.stable, pods.canary))
+        asked = (check.kayenta, check.title, pods.namespace, stable, canary)
+        outcome = await judge(self._session, to, *asked, self._since, now)
+        self._over.add(check.title)
+        if outcome.passed is None:
+            return None, (outcome.message,)
+        return counts.Outcome(self._since, now, outcome.passed, outcome.message), ()
+
+    async def _metric(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
+        assert check.metric is not None
+        query = _query(check.metric.query, pods, now - begun)
+        series = await instant(self._session, to, query, check.title)
+        values, problems = by_pod(series, to.pod_label, query, check.title)
+        stable, canary = (_samples(side, values) for side in (pods.stable, pods.canary))
+        if not values and not problems:
+            return None, (f"{check.title}: no data; the query is: {query}",)
+        return counts.Samples(begun, now, stable, canary), problems
+
+    async def _threshold(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
+        assert check.threshold is not None
+        query = _query(check.threshold.query, pods, now - begun)
+        value, problem = one_value(await instant(self._session, to, query, check.title), query, check.title)
+        return (None, (problem,)) if value is None else (counts.Value(begun, now, value), ())
+
+    def _judged(self, check: Check, begun: float, now: float, outcome: Outcome) -> Answered:
+        """A failure counts once there are as many in a row as the webhook's `times`."""
+        assert check.webhook is not None
+        if outcome.passed is None:
+            return None, (outcome.message,)
+        failed = 0 if outcome.passed else self._failed.get(check.title, 0) + 1
+        self._failed[check.title] = failed
+        if 0 < failed < check.webhook.times:
+            return None, ()
+        return counts.Outcome(begun, now, outcome.passed, outcome.message), ()
+
+
+def _part(choice: Choice, check: Check) -> Choice | None:
+    """Of a choice what the check needs; None where that is nothing."""
+    part = Choice(choice.errors, None) if check.errors is not None else Choice(None, choice.latency)
+    return part if part.errors is not None or part.latency is not None else None
+
+
+def _standing(scrapes: Iterable[Scrape], choice: Choice, check: Check, problems: list[str]) -> dict[str, Seen]:
+    """The counters of each pod that has them, as they stand."""
+    found = {}
+    for one in scrapes:
+        if one.exposition is None:
+            continue
+        try:
+            counters_of_it = seen(one, choice)
+        except BadExposition as error:
+            problems.append(f"pod {one.target.pod}: {error}")
+            continue
+        problems += [f"pod {one.target.pod}: {note}" for note in one.exposition.notes]
+        if counters_of_it is not None:
+            found[one.target.pod] = counters_of_it
+        elif (other := _part(choose([one], names_of(check)), check)) is not None:
+            told = f"counts as {_read(other)}, but {check.title} reads {_read(choice)} of the other pods"
+            problems.append(f"pod {one.target.pod}: {told}")
+    return found
+
+
+def _read(choice: Choice) -> str:
+    """The metric that a choice reads."""
+    return choice.errors.requests if choice.errors is not None else choice.latency.latency if choice.latency else ""
+
+
+def _requests(found: Mapping[str, counts.Counts]) -> tuple[int, int]:
+    """Requests of stable and of the canary in this look, of the first check that counted them."""
+    for one in found.values():
+        if isinstance(one, counts.Events):
+            return sum(pod.requests for pod in one.stable), sum(pod.requests for pod in one.canary)
+    return 0, 0
+
+
+def _query(query: str, pods: Pods, window: float) -> str:
+    stable, canary = ([target.pod for target in side] for side in (pods.stable, pods.canary))
+    return filled(query, namespace=pods.namespace, stable=stable, canary=canary, window=window)
+
+
+def _samples(side: Iterable[Target], values: Mapping[str, float]) -> tuple[counts.Sample, ...]:
+    return tuple(counts.Sample(values[target.pod], target.pod) for target in side if target.pod in values)

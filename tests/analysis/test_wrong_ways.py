@@ -1,0 +1,113 @@
+"""Ways to be wrong, each beside ours on the same traffic of a canary that is no worse (tau 1, alpha 5 %).
+
+Seeded simulations of 120 releases; the true numbers (docs/analysis.md) are far from the bounds asserted here.
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from bench import analysis as bench
+from bench import methods as m
+from davylamp.analysis import counts as c
+from davylamp.analysis import look as lk
+from davylamp.analysis.rules import Check, Rules
+from davylamp.analysis.shares import Array
+from tests.analysis.traffic import events
+
+RUNS, LOOKS = 120, 360
+HOUR = np.arange(LOOKS) / LOOKS
+LATE = np.maximum(np.arange(LOOKS) - 90, 0)
+Z = NormalDist().inv_cdf(0.95)
+
+
+def traffic(p: Array | float, split: Array | float = 0.1, size: int = 1) -> m.Counts:
+    draw = np.random.default_rng(9)
+    n0, n1 = (draw.poisson(np.broadcast_to(1000 * part, (RUNS, LOOKS))) for part in (1 - np.asarray(split), split))
+    k0, k1 = (np.minimum(size * draw.poisson(n * p / size), n) for n in (n0, n1))
+    return m.Counts(n0, n1, k0, k1)
+
+
+def false_alarms(times: Array) -> float:
+    return float(np.isfinite(times).mean())
+
+
+Wrong = Callable[[m.Counts], Array]
+
+
+@pytest.mark.parametrize(
+    ("made", "wrong", "at_least"),
+    [
+        (
+            traffic(0.005 * 5**HOUR, split=0.05 * 10**HOUR),
+            lambda c: np.where(m.z_scores(c)[:, -1] > Z, 1.0, np.inf),
+            0.9,
+        ),
+        (
+            traffic(0.005 * 5**HOUR),
+            lambda c: m.crossing(m.plain(m.Counts(c.n0[:, LATE], c.n1, c.k0[:, LATE], c.k1), 1.0), 0.05),
+            0.8,
+        ),
+        (traffic(0.01, split=0.13), lambda c: m.crossing(m.plain(c, 1.0, np.full(c.n0.shape, 0.1)), 0.05), 0.8),
+        (traffic(0.001, size=5), lambda c: m.crossing(m.plain(c, 1.0), 0.05), 0.15),
+        (traffic(0.001), lambda c: m.naive(c, Z), 0.2),
+    ],
+    ids=["pooled z under a ramp", "stable of 15 minutes ago", "configured split", "retry storms", "peeking"],
+)
+def test_the_wrong_way_is_wrong_and_ours_is_not(made: m.Counts, wrong: Wrong, at_least: float) -> None:
+    assert false_alarms(wrong(made)) > at_least
+    assert false_alarms(m.crossing(m.ours(made, 1.0), 0.05)) < 0.12
+
+
+@pytest.mark.parametrize(("warm_up", "least", "most"), [(0.0, 0.8, 1.0), (60.0, 0.0, 0.25)])
+def test_a_cold_start_is_taken_for_a_bad_version_unless_it_is_left_out(
+    warm_up: float, least: float, most: float
+) -> None:
+    rules = Rules((Check("errors", "errors"),), tolerate=1.0, false_alarms=0.05, warm_up=warm_up)
+    draw = np.random.default_rng(10)
+    wrong = 0
+    for _ in range(40):
+        state = lk.begin(rules, 0.0)
+        for at in range(0, 120, 10):
+            failed = int(draw.poisson(5.0 if at < 60 else 0.1))
+            state = lk.look(state, rules, "errors", events(at, int(draw.poisson(0.9)), failed, age=float(at)))
+        wrong += state.crossed is not None
+    assert least <= wrong / 40 <= most
+
+
+@pytest.mark.parametrize(("p1", "least"), [(0.01, 0.95), (0.005, 0.9)])
+def test_a_bad_version_is_found(p1: float, least: float) -> None:
+    draw = np.random.default_rng(11)
+    n0, n1 = np.full((RUNS, 120), 900), np.full((RUNS, 120), 100)
+    made = m.Counts(n0, n1, draw.binomial(n0, 0.001), draw.binomial(n1, p1))
+    assert false_alarms(m.crossing(m.ours(made, 1.0), 0.05)) > least
+
+
+def test_the_simulations_compute_what_a_release_does() -> None:
+    draw = np.random.default_rng(12)
+    made = bench.traffic(draw, 1, 0.01, 0.02)
+    errors = Rules((Check("errors", "errors"),))
+    state = lk.begin(errors, 0.0)
+    for t in range(30):
+        n0, n1, k0, k1 = (int(x[0, t]) for x in (made.n0, made.n1, made.k0, made.k1))
+        pods = (c.Pod("s", n0, k0),), (c.Pod("c", n1, k1),)
+        state = lk.look(state, errors, "errors", c.Events(10.0 * t, 10.0 * t + 10, *pods))
+    assert lk.evidence(state.checks["errors"].state) == pytest.approx(m.ours(made, 1.25)[0, 29])
+
+
+def test_the_simulations_of_latency_compute_what_a_release_does() -> None:
+    stable, canary = bench.durations(np.random.default_rng(13), 1, 1.3)
+    stable[..., 7] += 1  # so that the same bounds are followed from the first interval on
+    rules = Rules((Check("latency", "latency"),))
+    state = lk.begin(rules, 0.0)
+    for t in range(20):
+        sides = []
+        for made in (stable, canary):
+            alone = made is canary and t < bench.BEFORE
+            rows = [] if alone else made[0, t].tolist()
+            sides.append(tuple(c.Histogram(f"p{i}", bench.BOUNDS, tuple(row)) for i, row in enumerate(rows)))
+        state = lk.look(state, rules, "latency", c.Latencies(10.0 * t, 10.0 * t + 10, *sides))
+    simulated = bench.by_bounds(stable, canary, 1.25)[0, 19 - bench.BEFORE]
+    assert lk.evidence(state.checks["latency"].state) == pytest.approx(simulated)
