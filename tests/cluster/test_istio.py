@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 from davylab import Lab
-from davylab.load import Load
 
 from davylamp.api.types import Match
 from davylamp.core.world import Exposure
+from davylamp.embedded.load import Load
 from davylamp.routers.istio_rules import refused
 from davylamp.routers.virtual_services import VIRTUAL_SERVICE
 from tests.cluster.conformance import PLAIN, Bed, answered, bed, cases_of, check, check_restored, sent

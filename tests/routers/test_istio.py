@@ -290,6 +290,21 @@ def test_a_list_of_destinations_that_somebody_edited_is_theirs_without_ours(
     assert after(again, None).spec["http"] == [http(*left)]
 
 
+def test_a_route_that_is_edited_inside_and_outside_of_what_we_wrote_gets_its_weights_back() -> None:
+    before = vs(http(to("web", 80), to("other", 20)), http(to("web"), timeout="3s"))
+    found = after(before, Exposure(1))
+    routes = json.loads(json.dumps(found.spec["http"]))
+    for route in routes:
+        route["timeout"] = "9s"
+        route["route"][0]["headers"] = {"response": {"set": {"x-by": "web"}}}
+    found = msgspec.structs.replace(found, spec={**found.spec, "http": routes})
+    by: dict[str, Any] = {"headers": {"response": {"set": {"x-by": "web"}}}}
+    assert after(after(found, Exposure(50)), None).spec["http"] == [
+        http(to("web", 80, **by), to("other", 20), timeout="9s"),
+        http(to("web", **by), timeout="9s"),
+    ]
+
+
 @pytest.mark.parametrize("spoilt", [None, "", "[{]", '{"web": 1}'])
 def test_without_what_was_remembered_only_ours_is_taken_out(spoilt: str | None) -> None:
     found = after(vs(http(to("web", 80), to("other", 20))), Exposure(25, (HEADER,), 5))

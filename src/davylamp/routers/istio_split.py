@@ -240,8 +240,15 @@ def _restored(route: Json, left: list[Record], sides: Sides) -> Json:
     if same is not None:
         left.remove(same)
         return {key: value for key, value in route.items() if key not in _OURS} | same.was
-    edited = next((r for r in left if r.at == at), None)
-    return _without_canary(route, edited, sides)
+    plain = _without_canary(route, sides)
+    to = [target.get("destination") for target in plain["route"]]
+    edited = next((r for r in left if r.at == at), None) or next(
+        (r for r in left if [t.get("destination") for t in _targets(r.was)] == to), None
+    )
+    if edited is None:
+        return plain
+    left.remove(edited)
+    return {**plain, "route": _unmultiplied(plain["route"], edited)}
 
 
 def has_canary(route: Json, sides: Sides) -> bool:
@@ -250,7 +257,7 @@ def has_canary(route: Json, sides: Sides) -> bool:
     return any(sides.is_canary(d) for d in (*(t.get("destination") for t in _targets(route)), *mirrors))
 
 
-def _without_canary(route: Json, record: Record | None, sides: Sides) -> Json:
+def _without_canary(route: Json, sides: Sides) -> Json:
     """The route of somebody who changed what we wrote: our entries taken out, their weight given back."""
     targets: list[Json] = []
     for target in _targets(route):
@@ -264,7 +271,7 @@ def _without_canary(route: Json, record: Record | None, sides: Sides) -> Json:
             host = str(target["destination"]["host"])
             back = {**target["destination"], "host": sides.service + host[len(sides.canary) :]}
             targets.append({**target, "destination": back})
-    result = {**route, "route": _unmultiplied(targets, record)}
+    result = {**route, "route": targets}
     if "mirrors" in route:
         result["mirrors"] = [m for m in route["mirrors"] if not sides.is_canary(m.get("destination"))]
         if not result["mirrors"]:
@@ -272,16 +279,14 @@ def _without_canary(route: Json, record: Record | None, sides: Sides) -> Json:
     return result
 
 
-def _unmultiplied(targets: list[Json], record: Record | None) -> list[Json]:
+def _unmultiplied(targets: list[Json], record: Record) -> list[Json]:
     """The weights as their owner wrote them, where they still are what we made of them."""
-    if record is None:
-        return targets
     if all(int(t.get("weight", 0)) % record.times == 0 for t in targets):
         targets = [{**t, "weight": int(t["weight"]) // record.times} if "weight" in t else t for t in targets]
     before: list[Json] = record.was.get("route", [])
     alone = len(before) == 1 and len(targets) == 1
     if alone and "weight" not in before[0] and targets[0].get("weight") == 100:
-        del targets[0]["weight"]
+        return [{key: value for key, value in targets[0].items() if key != "weight"}]
     return targets
 
 
