@@ -190,6 +190,10 @@ class NamespaceObjects:
         usable = (self.policies[name] for name in sorted(found))
         return [policy for policy in usable if not (policy.spec.target.name and policy.spec.target.match_labels)]
 
+    def policies_naming(self, kind: str, name: str) -> list[ReleasePolicy]:
+        """The policies that name this object in `traffic.routes`, by name."""
+        return [self.policies[policy] for policy in sorted(self._policies_by_name_in_traffic.of(f"{kind}/{name}"))]
+
     def pod_labels_of(self, deployment: Deployment) -> Mapping[str, str]:
         """The labels that the Deployment's template gives to its pods."""
         known = self.deployments.get(deployment.metadata.name)
