@@ -72,6 +72,7 @@ class NamespaceObjects:
         self._senders = _Groups()  # name of a Service -> Ingresses
         self._places = _Groups()  # Location -> Ingresses
         self._splitters = _Groups()  # type and name of a Service -> HTTPRoutes and so on
+        self._hosts = _Groups()  # a host of the mesh -> VirtualServices
 
     @classmethod
     def of(
@@ -158,6 +159,9 @@ class NamespaceObjects:
             case _:
                 for service in senders.services_of(obj):
                     self._splitters.change((type(obj), service), name, add=add)
+                if isinstance(obj, VirtualService):
+                    for host in senders.names_of(obj):
+                        self._hosts.change(host, name, add=add)
 
     def _index_policy(self, policy: ReleasePolicy, *, add: bool) -> None:
         name, target, traffic = policy.metadata.name, policy.spec.target, policy.spec.traffic
@@ -216,6 +220,10 @@ class NamespaceObjects:
     def splitting(self, kind: type[Split], service: str) -> list[str]:
         """Names of the objects of `kind` that send to this Service, or are about it, in order."""
         return sorted(self._splitters.of((kind, service)))
+
+    def virtual_services_for(self, host: str) -> list[str]:
+        """Names of the VirtualServices that say where requests for this host go, in order."""
+        return sorted(self._hosts.of(host))
 
     def ingresses_at(self, place: Location) -> list[Ingress]:
         """The Ingresses, canaries and others, that have this very place, by name."""
