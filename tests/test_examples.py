@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.review import review
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
-TYPES = {kind.__name__: kind for kind in (Deployment, Service, Ingress, HTTPRoute, VirtualService)}
+TYPES: dict[str, Any] = {kind.__name__: kind for kind in (Deployment, Service, Ingress, HTTPRoute, VirtualService)}
 NGINX = IngressClass(metadata=Meta(name="nginx"), spec=IngressClassSpec(controller="k8s.io/ingress-nginx"))
 
 
