@@ -9,13 +9,28 @@ import msgspec
 import pytest
 import yaml
 
-from davylamp.api.objects import Deployment, HTTPRoute, Ingress, IngressClass, IngressClassSpec, Meta, Service
+from davylamp.api.objects import (
+    Deployment,
+    HTTPRoute,
+    Ingress,
+    IngressClass,
+    IngressClassSpec,
+    Meta,
+    Service,
+    VirtualService,
+)
 from davylamp.api.parse import parse_policy
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.review import review
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
-TYPES = {"Deployment": Deployment, "Service": Service, "Ingress": Ingress, "HTTPRoute": HTTPRoute}
+TYPES = {
+    "Deployment": Deployment,
+    "Service": Service,
+    "Ingress": Ingress,
+    "HTTPRoute": HTTPRoute,
+    "VirtualService": VirtualService,
+}
 NGINX = IngressClass(metadata=Meta(name="nginx"), spec=IngressClassSpec(controller="k8s.io/ingress-nginx"))
 
 

@@ -204,12 +204,12 @@ class Shop:
 
 
 class Traffic:
-    """A hundred requests a second through Traefik, counted from when it has learned where to send them (until then
-    it answers 404, or 503 while it knows the Service but not its endpoints)."""
+    """A hundred requests a second, counted from when the proxy has learned where to send them (until then it answers
+    404, or 503 while it knows the Service but not its endpoints). `url` is Traefik's entry point if left out."""
 
-    def __init__(self, shop: Shop, rps: float = 100) -> None:
+    def __init__(self, shop: Shop, rps: float = 100, url: str = "") -> None:
         self.shop = shop
-        self.load = Load(shop.lab, host=shop.host, rps=rps)
+        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None)
         shop.wait(lambda: self._answers_well(rps), "a second of good answers")
         self.began = self.load.snapshot()
 

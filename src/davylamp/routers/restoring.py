@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from davylamp.api.types import Match
 from davylamp.core import names
+
+T = TypeVar("T")
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -34,13 +36,18 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def recorded(annotations: Mapping[str, str], service: str) -> Record | None:
     """What is remembered for the release of `service`; None for nothing, or nothing that can be read."""
+    return remembered(annotations, service, Record)
+
+
+def remembered(annotations: Mapping[str, str], service: str, kind: type[T]) -> T | None:
+    """The same for a router that remembers something of its own `kind`."""
     try:
-        return msgspec.convert(_all(annotations).get(service), Record | None)
-    except msgspec.ValidationError:
+        return msgspec.convert(_all(annotations)[service], kind)
+    except (KeyError, msgspec.ValidationError):
         return None
 
 
-def annotation(annotations: Mapping[str, str], service: str, record: Record | None) -> str | None:
+def annotation(annotations: Mapping[str, str], service: str, record: object | None) -> str | None:
     """The annotation's new value, None for no annotation. What is remembered for other Services stays."""
     others = {name: content for name, content in _all(annotations).items() if name != service}
     content = others | ({service: msgspec.to_builtins(record)} if record is not None else {})
