@@ -452,7 +452,7 @@ class Cluster:
     def _seen(self, refs: list[Ref]) -> dict[Ref, datetime]:
         for ref in refs:
             obj = self.objects.get((ref.kind, ref.name), {})
-            content = f"{obj.get('spec')} {obj.get('metadata', {}).get('annotations')}"
+            content = f"{obj.get('spec')} {obj.get('metadata', {}).get('annotations')} {obj.get('status')}"
             if self._since.get(ref, ("", self.now))[0] != content:
                 self._since[ref] = (content, self.now)
         return {ref: self._since[ref][1] for ref in refs}
