@@ -249,26 +249,29 @@ def test_what_is_wrong_with_a_virtual_service_is_told_before_anything_is_written
 def http_route(installed: Lab) -> Iterator[Bed]:
     shop = Shop(installed, f"istio-{next(_numbers)}")
     shop.kubectl("create", "namespace", shop.namespace)
-    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+    everyone = {"namespaces": {"from": "All"}}
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": shop.host, "allowedRoutes": everyone}
     at = {"type": "Hostname", "value": "istio-ingressgateway.istio-system.svc.cluster.local"}
     gateway: Json = {
         "apiVersion": GATEWAY_API,
         "kind": "Gateway",
-        "metadata": {"name": "web"},
+        "metadata": {"name": shop.namespace, "namespace": "istio-system"},  # where the proxy's own Service is
         "spec": {"gatewayClassName": "istio", "listeners": [listener], "addresses": [at]},
     }
+    shop.lab.kubectl("apply", "-f", "-", input=json.dumps(gateway))
     route: Json = {
         "apiVersion": GATEWAY_API,
         "kind": "HTTPRoute",
         "metadata": {"name": "web"},
         "spec": {
-            "parentRefs": [{"name": "web"}],
+            "parentRefs": [{"name": shop.namespace, "namespace": "istio-system"}],
             "hostnames": [shop.host],
             "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
         },
     }
-    with bed(shop, HTTP_ROUTE, gateway, route, url=installed.inside_istio_url) as made:
+    with bed(shop, HTTP_ROUTE, route, url=installed.inside_istio_url) as made:
         yield made
+    shop.lab.kubectl("delete", "gateways.gateway.networking.k8s.io", shop.namespace, "--namespace", "istio-system")
 
 
 @pytest.mark.parametrize(
