@@ -15,15 +15,19 @@ from davylamp.core import manifests, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
-from davylamp.core.step import Missing, as_actions, bring_about, saturable
+from davylamp.core.step import Missing, as_actions, bring_about, saturable, unconverged
 
 FULL = Step(weight=100)
+ROOM = Step(weight=99)
+"""Without routes: as many pods as may run beside the Deployment's."""
 
 
 def promote(case: Case, now: datetime) -> Plan:
-    """All traffic to the canary, then adoption. Up to the adoption there is a way back."""
-    if saturable(case):
-        reached = bring_about(case, FULL, now)
+    """All traffic to the canary, then adoption. Up to the adoption there is a way back. Where there is no room for
+    all of it, what there is room for must live before the Deployment's own rolling update goes on with it."""
+    wanted = FULL if saturable(case) else ROOM if case.canary is None else None
+    if wanted is not None:
+        reached = bring_about(case, wanted, now)
         if isinstance(reached, Missing):
             return Plan(reached.actions, "Promoting", f"completing: {reached.message}", reached.wake_at)
     return Plan(_adopt(case), "Promoting", "giving the canary's pods to the Deployment")
@@ -101,6 +105,9 @@ def _tidy(case: Case, now: datetime) -> Plan:
     wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
     service = case.canary_service
     if service is not None:
+        waiting = unconverged(case, None)
+        if waiting:
+            return Plan(tuple(actions), "Promoting", waiting)
         if wait > now:
             return Plan(tuple(actions), "Promoting", "the old route is given time to go", wait)
         actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))
