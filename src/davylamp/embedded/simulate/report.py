@@ -87,5 +87,7 @@ def _notes(stage: Stage, scenario: Scenario) -> tuple[str, ...]:
     chosen = any(step.match for step in spec.steps) or (traffic is not None and bool(traffic.match))
     if chosen and not scenario.testers:
         said.append("nobody is chosen by the policy's match (--testers says how many of the requests are)")
+    if any(step.mirror for step in spec.steps):
+        said.append("mirrored requests are not imagined")
     said += (f"{problem.path}: {problem.message}" for problem in stage.warnings)
     return tuple(said)

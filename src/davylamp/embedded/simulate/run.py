@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from davylamp.embedded import clock as virtual
 from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.kubelet.imagined import Course
+from davylamp.embedded.simulate import proxies
 from davylamp.embedded.simulate.eyes import Imagination
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.stage import Stage
@@ -106,7 +108,8 @@ async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, nu
         clock, behave=_courses(stage, scenario), seed=int(draw.integers(2**62)), events=False, managed=False
     )
     async with cluster:
-        for manifest in (*_installed(), *_namespaces(stage), *stage.objects):
+        proxies.serve(cluster.store, clock)
+        for manifest in (*_installed(), *_namespaces(stage), *_definitions(stage), *stage.objects):
             cluster.store.create(manifest)
         await _until_available(cluster, stage)
         flow = Flow(scenario, draw, clock.time())
@@ -135,6 +138,12 @@ def _namespaces(stage: Stage) -> tuple[Object, ...]:
     if stage.namespace == "default":
         return ()
     return ({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}},)
+
+
+def _definitions(stage: Stage) -> Iterator[Object]:
+    for kind in dict.fromkeys(obj["kind"] for obj in stage.objects):
+        if kind in proxies.KINDS:
+            yield proxies.definition(kind)
 
 
 def _courses(stage: Stage, scenario: Scenario) -> Any:
@@ -287,7 +296,7 @@ class _Watching:
         if not self._verdicts or self._verdicts[-1].at != round(self._now, 3):
             self._verdicts.append(Evidence(round(self._now, 3), found.answer, float(f"{part:.4g}")))
         if found.answer != before:
-            self._tell("Verdict", f"{found.answer}: {found.message}")
+            self._tell("Verdict", found.answer if found.answer == "worse" else f"{found.answer}: {found.message}")
 
     # --- people ---
 

@@ -12,8 +12,9 @@ from davylamp.api import API_VERSION
 from davylamp.api.objects import IngressClass
 from davylamp.api.parse import parse_policy
 from davylamp.api.problems import Problem
-from davylamp.api.types import ReleasePolicy
-from davylamp.kube.kinds import decode
+from davylamp.api.types import ReleasePolicy, Traffic
+from davylamp.embedded.simulate import proxies
+from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.policy import problems_of_policy
 from davylamp.routers.review import review
@@ -24,7 +25,7 @@ NAMESPACE = "default"
 REPLICAS = 4
 NEW = ":simulated"
 """Ends the image of the version that is tried."""
-AROUND = ("Deployment", "Service", "Ingress", "IngressClass")
+AROUND = ("Deployment", "Service", "Ingress", "IngressClass", *proxies.KINDS)
 INGRESS_CLASS: Object = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -144,10 +145,11 @@ def _placed(obj: Object, namespace: str) -> Object:
     """Where it is to be, and as somebody would apply it: without what a cluster adds."""
     meta = {key: value for key, value in obj["metadata"].items() if key in _KEPT and value}
     meta.pop("namespace", None)
-    if obj["kind"] != "IngressClass":
+    if kind_of(obj["kind"]).namespaced:
         meta["namespace"] = namespace
     clean = {key: value for key, value in obj.items() if key != "status"}
-    return {**clean, "metadata": meta}
+    made = {**clean, "metadata": meta}
+    return {**made, "status": proxies.taken(made)} if obj["kind"] in proxies.ACCEPTED else made
 
 
 def _scaled(obj: Object, replicas: int | None) -> Object:
@@ -188,6 +190,25 @@ def _made_up(policy: ReleasePolicy, given: Sequence[Object]) -> list[Object]:
     if traffic.detect and not services:
         wanted = [name]
     made += [_ingress(namespace, one, service) for one in dict.fromkeys(wanted) if one not in ingresses]
+    return made + _routes(namespace, traffic, service, given)
+
+
+def _routes(namespace: str, traffic: Traffic, service: str, given: Sequence[Object]) -> list[Object]:
+    """Of the Gateway API and of Istio: each sends everything to the Service."""
+    known = {(obj["kind"], obj["metadata"]["name"]) for obj in given}
+    backends = {"rules": [{"backendRefs": [{"name": service, "port": 80}]}], "parentRefs": [{"name": "gateway"}]}
+    to_service = {"hosts": [service], "http": [{"route": [{"destination": {"host": service, "port": {"number": 80}}}]}]}
+    made: list[Object] = []
+    for route in traffic.routes:
+        for kind, of, spec in (
+            ("HTTPRoute", route.http_route, backends),
+            ("GRPCRoute", route.grpc_route, backends),
+            ("VirtualService", route.virtual_service, to_service),
+        ):
+            if of is not None and (kind, of.name) not in known:
+                meta = {"name": of.name, "namespace": namespace}
+                manifest = {"apiVersion": kind_of(kind).api_version, "kind": kind, "metadata": meta, "spec": spec}
+                made.append(_placed(manifest, namespace))
     return made
 
 
