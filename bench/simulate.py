@@ -29,19 +29,19 @@ BAD = Scenario((Moment(0, 100, 0.001, 0.01),))
 
 
 def run(runs: int) -> None:
-    """Each kind of release `runs` times, on all cores."""
+    """Each kind of release `runs` times on all cores, the one with the most looks a tenth of that."""
     rows: list[tuple[str, ...]] = [("", "runs", "seconds", "CPU seconds a run", "taken back", "completed")]
-    for name, policy, scenario in (
-        ("pods' health only", POLICY, Scenario()),
-        ("compared, 1 % of the new version's fail", POLICY + JUDGED, BAD),
-        ("compared, a good version", POLICY + JUDGED, Scenario()),
+    for name, policy, scenario, count in (
+        ("pods' health only", POLICY, Scenario(), runs),
+        ("compared, 1 % of the new version's fail", POLICY + JUDGED, BAD, runs),
+        ("compared, a good version", POLICY + JUDGED, Scenario(), max(runs // 10, 1)),
     ):
         stage = read(policy)
         began, used = time.perf_counter(), _cpu()
-        found = distribution(many.outcomes(stage, scenario, 1, runs))
+        found = distribution(many.outcomes(stage, scenario, 1, count))
         seconds, cpu = time.perf_counter() - began, _cpu() - used
         counts = (str(found.taken_back.count), str(found.completed.count))
-        rows.append((name, str(runs), f"{seconds:.1f}", f"{cpu / runs:.3f}", *counts))
+        rows.append((name, str(count), f"{seconds:.1f}", f"{cpu / count:.3f}", *counts))
     load = os.getloadavg()[0]
     table(f"Simulated releases of a one-hour policy, {os.cpu_count()} cores, load {load:.1f} at the end", rows)
 
