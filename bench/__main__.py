@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from davylab import Lab
 
-from bench import analysis, signals
+from bench import analysis, signals, verdicts
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
@@ -282,16 +282,18 @@ ALL = {"writes": writes, "idle": idle, "burst": burst, "fleet": fleet}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "what", nargs="*", choices=[*ALL, "analysis", "signals", []], help="all of them if none is named"
+        "what", nargs="*", choices=[*ALL, "analysis", "signals", "verdicts", []], help="all of them if none is named"
     )
     parser.add_argument("--runs", type=int, default=2000, help="simulated releases for each figure of analysis")
     parser.add_argument("--quick", action="store_true", help="200 of them")
     given = parser.parse_args()
-    for name in given.what or [*ALL, "analysis", "signals"]:
+    for name in given.what or [*ALL, "analysis", "signals", "verdicts"]:
         if name == "analysis":
             analysis.run(given.runs, given.quick)
         elif name == "signals":
             signals.run()
+        elif name == "verdicts":
+            verdicts.run()
         else:
             ALL[name]()
 

@@ -24,13 +24,7 @@ from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.review import review
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
-TYPES = {
-    "Deployment": Deployment,
-    "Service": Service,
-    "Ingress": Ingress,
-    "HTTPRoute": HTTPRoute,
-    "VirtualService": VirtualService,
-}
+TYPES: dict[str, Any] = {kind.__name__: kind for kind in (Deployment, Service, Ingress, HTTPRoute, VirtualService)}
 NGINX = IngressClass(metadata=Meta(name="nginx"), spec=IngressClassSpec(controller="k8s.io/ingress-nginx"))
 
 

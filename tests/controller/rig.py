@@ -42,10 +42,10 @@ class Rig:
         """With a Deployment `web` and its policy."""
         await self.start(deployment(), policy(**spec))
 
-    async def restart(self) -> None:
+    async def restart(self, **options: Any) -> None:
         """As after a crash: nothing is remembered."""
         await self.stop(*self._tasks[1:])
-        self.controller = self.new_controller()
+        self.controller = self.new_controller(**options)
         controller = self.controller
         self._tasks[1:] = [asyncio.create_task(controller.watch()), asyncio.create_task(controller.work())]
         await self.clock.advance(1)

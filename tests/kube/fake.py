@@ -221,6 +221,15 @@ class FakeApi:
         lines = text.splitlines(keepends=True)
         return "".join(lines if tail is None else lines[-tail:])[:limit_bytes]
 
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        """`texts` has the answers by namespace, pod, `port/path` and False."""
+        ref = Ref("Pod", namespace, pod)
+        self._request("get", ref)
+        text = self.texts.get((namespace, pod, f"{port}{path}", False))
+        if text is None:
+            raise ApiError(404, "NotFound", "404 page not found", verb="get", ref=ref)
+        return text.encode()
+
     async def follow_logs(
         self,
         namespace: str,

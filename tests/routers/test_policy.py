@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from davylamp.api.analysis import Analysis, Check, Job, Logs, Threshold
 from davylamp.api.types import IngressRoute, ReleasePolicy, Route, Step, Target, Traffic
 from davylamp.routers.policy import problems_of_policy
 from tests.builders import policy
@@ -208,3 +209,18 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_fields() -
         "spec.progressDeadline",
         "spec.maxExtraPods",
     ]
+
+
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [
+        ((Check(job=Job(template={"spec": {"containers": [{}]}})),), "spec.analysis.checks[0].job"),
+        ((Check(logs=Logs()), Check(name="more", logs=Logs())), "spec.analysis.checks[1].logs"),
+        ((Check(threshold=Threshold(query="up", max=1)),), "spec.analysis.checks[0].threshold.query"),
+    ],
+)
+def test_an_analysis_that_cannot_be_done_keeps_the_policy_from_being_used(
+    checks: tuple[Check, ...], expected: str
+) -> None:
+    found = [p.path for p in problems_of_policy(policy(analysis=Analysis(checks=checks))) if not p.warning]
+    assert found == [expected]

@@ -30,6 +30,25 @@ def test_a_release_under_way_shows_both_sides_the_steps_the_weight_and_what_it_w
     ]
 
 
+def test_an_analysis_shows_what_both_served_the_verdict_and_what_it_does_not_cover() -> None:
+    assert text(situations.analysed()) == [
+        "shop/web  release web-bc87ce785f-1  Progressing, step 1 of 3  began 12:00:00",
+        "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %  1,204 requests  0.08 % errors  p99 31 ms",
+        "  canary  hellok8s:v2  2/2 ready  ██                      10 %  133 requests    0.00 % errors  p99 1.2 s",
+        "  steps   ▶ 10 % (10m)  ○ 50 % (approval)  ○ 100 %",
+        "  weight  10 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
+        "  verdict not enough data yet: errors needs about 1,400 more canary requests, 2 min at this rate",
+        "          one canary pod: a bad pod (or node) can't be told from a bad version; two or more can",
+        "  now     step 1 holds until 12:10:05 (10 min), then step 2, 50 %, if it is good enough",
+    ]
+
+
+def test_without_data_the_verdict_says_what_was_not_seen() -> None:
+    message = "errors: no data for 75 s; the evidence so far is kept"
+    lines = text(situations.analysed(message=message, blind=True, problems=["pod web-1: no answer within 5 s"]))
+    assert lines[5:7] == [f"  verdict {message}", "          pod web-1: no answer within 5 s"]
+
+
 def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them() -> None:
     assert text(situations.entering_50())[:6] == [
         "shop/web  release web-bc87ce785f-1  Progressing, step 2 of 3  began 12:00:00",

@@ -18,7 +18,9 @@ import msgspec.inspect as mi
 import yaml
 
 from davylamp.api import GROUP, VERSION
+from davylamp.api import analysis as a
 from davylamp.api import types as t
+from davylamp.api.bounds import ANALYSIS
 from davylamp.api.objects import Condition, Meta
 from davylamp.api.units import DURATION_PATTERN
 
@@ -167,6 +169,8 @@ def _schema(kind: mi.Type) -> Schema:
             if _is(item, Condition):
                 mapped = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}  # type: ignore[dict-item]
             return {"type": "array", "items": _schema(item)} | mapped
+        case mi.DictType(value_type=mi.AnyType()):
+            return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         case mi.DictType(value_type=value):
             return {"type": "object", "additionalProperties": _schema(value)}
         case mi.EnumType(cls=cls):
@@ -216,7 +220,7 @@ def _default(field: mi.Field) -> Any:
     """The default that `kubectl get -o yaml` shows. Empty ones say nothing to a reader, and are left out."""
     if field.default is msgspec.NODEFAULT or field.default in (None, "", False, (), 0):
         return msgspec.UNSET
-    value = msgspec.to_builtins(field.default)
+    value = msgspec.json.decode(msgspec.json.encode(field.default))
     return msgspec.UNSET if value == {} else value
 
 
@@ -345,10 +349,15 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.ReleasePolicyStatus, "found"): {"maxItems": 20},
     (t.Command, "by"): _PERSON,
     (t.Command, "reason"): _REASON,
+    (t.ReleaseSpec, "feedback"): {"maxItems": 200},
+    (t.UserVote, "user"): _PERSON,
+    (t.UserVote, "note"): _REASON,
+    (t.UserVote, "by"): _PERSON,
     (t.Approval, "by"): _PERSON,
     (t.Approval, "reason"): _REASON,
     # So that a new Release shows its phase before the controller has written any status.
     (t.Release, "status"): {"default": {"phase": t.Phase.PENDING.value}},
+    **ANALYSIS,
 }
 
 _STEPS = (
@@ -365,9 +374,9 @@ _STEPS = (
 )
 
 
-def _one_of(cls: type[msgspec.Struct], what: str) -> Rule:
-    """Exactly one field of `cls` is set."""
-    names = [field.encode_name for field in msgspec.structs.fields(cls)]
+def _one_of(cls: type[msgspec.Struct], what: str, but: tuple[str, ...] = ()) -> Rule:
+    """Exactly one field of `cls` is set, whatever there is of those in `but`."""
+    names = [field.encode_name for field in msgspec.structs.fields(cls) if field.name not in but]
     given = ", ".join(f"has(self.{name})" for name in names)
     listed = names[0] if len(names) == 1 else f"exactly one of {', '.join(names)}"
     return Rule(f"[{given}].exists_one(given, given)", f"{what}: set {listed}")
@@ -393,7 +402,7 @@ def _lasting(field: str, message: str) -> Rule:
     return Rule(f"!has(oldSelf.{field}) || has(self.{field})", message, path="", reason="FieldValueForbidden")
 
 
-COMMANDS = ("paused", "abort", "promote", "approved", "retry")
+COMMANDS = ("paused", "abort", "promote", "approved", "retry", "feedback")
 """The fields of a Release's spec that people change; all others are a snapshot."""
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
@@ -431,6 +440,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
             path=".traffic",
         ),
     ),
+    a.Check: (_one_of(a.Check, "a check is of one kind", but=("name",)),),
     t.Approval: (Rule("self.step >= oldSelf.step", "an approval can't be taken back", path=".step"),),
     t.ReleaseSpec: (
         *_fixed(t.ReleaseSpec, COMMANDS),

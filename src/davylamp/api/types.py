@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from davylamp.api.analysis import Analysis
 from davylamp.api.objects import Condition, Meta, Slim
 from davylamp.api.units import DURATION_PATTERN
+from davylamp.api.verdict import AnalysisStatus
 
 Duration = Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, min_length=2)]
 Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -134,6 +136,8 @@ class ReleasePolicySpec(Slim, frozen=True):
     """The way of a new version, from the first requests to all of them."""
     traffic: Traffic | None = None
     """How traffic reaches the workload. Leave it out for workloads without a Service."""
+    analysis: Analysis | None = None
+    """How the new version is compared with the old one. Leave it out to look at the pods' health only."""
     on_failure: OnFailure = "hold"
     """After a rollback: `hold` leaves the rejected template in the Deployment, paused; `revert` takes it out again."""
     progress_deadline: Duration | None = None
@@ -209,6 +213,22 @@ class Approval(Slim, frozen=True):
     """Why."""
 
 
+class UserVote(Slim, frozen=True):
+    """What a user said, passed on by a person."""
+
+    time: datetime
+    user: str
+    """A key that is the same for the same user."""
+    bad: bool = False
+    """Whether something is wrong."""
+    stable: bool = False
+    """The stable version served the user, not the canary."""
+    note: str = ""
+    """What the user said."""
+    by: str = ""
+    """Who passed it on."""
+
+
 class Side(Slim, frozen=True):
     """One of the two versions."""
 
@@ -243,6 +263,8 @@ class ReleaseSpec(Slim, frozen=True):
     """Where it is split."""
     match: tuple[Match, ...] = ()
     """Who always reaches the canary."""
+    analysis: Analysis | None = None
+    """How the canary is compared with stable."""
     settle_seconds: float = 5
     """How long a changed route is given to take effect."""
     on_failure: OnFailure = "hold"
@@ -261,6 +283,8 @@ class ReleaseSpec(Slim, frozen=True):
     """A person approved leaving a step."""
     retry: Command | None = None
     """A person wants the rejected template tried again."""
+    feedback: tuple[UserVote, ...] = ()
+    """What users said, as people passed it on."""
 
 
 class Transition(Slim, frozen=True):
@@ -294,6 +318,10 @@ class ReleaseStatus(Slim, frozen=True):
     step_since: datetime | None = None
     """When the step's weight was in effect."""
     weight: WeightStatus = WeightStatus()
+    cleared: int = 0
+    """The last step whose verdict was waited for and came, or is waited for no longer."""
+    analysis: AnalysisStatus | None = None
+    """What the comparison of the two versions has found so far."""
     message: str = ""
     """What happens, or what happened, in a sentence."""
     end: End | None = None

@@ -14,6 +14,7 @@ from davylamp.api.types import Approval, Command, Phase, Release
 from davylamp.cli.exits import BAD_INPUT, NOT_FOUND, REFUSED, Failure
 from davylamp.core.actions import Patch, Ref
 from davylamp.core.case import case_of, rolling_back
+from davylamp.core.judging import judged
 from davylamp.core.world import World
 from davylamp.view.model import WorkloadView
 from davylamp.view.progress import rejected
@@ -125,13 +126,13 @@ def _approve(request: Request, world: World, release: Release) -> Answer:
     name, steps, current = release.metadata.name, release.spec.steps, release.status.step
     _not_turning(request, world, release)
     number = current if request.step is None else request.step
-    needing = [str(index) for index, step in enumerate(steps, 1) if step.approve]
+    needing = [str(index) for index, step in enumerate(steps, 1) if step.approve or judged(release, index)]
     those = f"the steps that do: {', '.join(needing)}" if needing else "no step of it does"
     if request.step is not None and not 1 <= number <= len(steps):
         raise Failure(f"--step {number}: release {name} has steps 1 to {len(steps)}", BAD_INPUT)
     if number == 0:
         raise _refused(request, world, f"release {name} has not reached its first step yet")
-    if not steps[number - 1].approve:
+    if not (steps[number - 1].approve or judged(release, number)):
         raise _refused(request, world, f"step {number} ({steps[number - 1].weight} %) needs no approval; {those}")
     if number > current:
         raise _refused(request, world, f"step {number} is not reached yet, release {name} is in step {current}")

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from davylamp.cli import exits
+from davylamp.cli import exits, judging
 from davylamp.cli.exits import Failure
 from davylamp.cli.options import (
+    SEE,
+    SET_UP,
+    STEER,
     Context,
     Everywhere,
     Kubeconfig,
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from davylamp.cli.session import Where
 
 PLUGIN = "kubectl-davy"
-SEE, STEER, SET_UP = "See", "Steer a release", "Set up"
 _CODES = "\n".join(f"{code:>3}  {meaning}" for code, meaning in exits.MEANINGS.items())
 
 app = typer.Typer(
@@ -293,6 +295,9 @@ _steering("promote", "Complete a release now, whatever steps are left.")
 _steering("retry", "Try a rejected template again, with a new release.")
 
 
+judging.add(app, _where, _run)
+
+
 # --- set up ---
 
 
@@ -316,8 +321,26 @@ def controller(
     ] = "davylamp-system",
     listen: Annotated[
         str,
-        typer.Option(metavar="ADDR:PORT", help="Where /healthz, /readyz and /metrics are; an empty text for nowhere."),
+        typer.Option(
+            metavar="ADDR:PORT", help="Where /healthz, /readyz, /metrics and /feedback are; an empty text for nowhere."
+        ),
     ] = ":8080",
+    allow_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-address",
+            metavar="NETWORK",
+            help="Let policies lead to such addresses (127.0.0.0/8, say), which are refused otherwise; repeatable.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-proxy",
+            metavar="NETWORK",
+            help="Proxies before /feedback whose X-Forwarded-For is believed; repeatable.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 64,
     log_format: Annotated[LogFormat, typer.Option(help="For people, or for machines.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO,
@@ -328,6 +351,7 @@ def controller(
     import logging
 
     from davylamp.controller.main import Options, run
+    from davylamp.signals.addresses import networks
 
     where = _where(ctx, kubeconfig, context, None)
     logging.getLogger("davylamp").setLevel(log_level.upper())
@@ -341,7 +365,13 @@ def controller(
         lease_namespace=lease_namespace,
         log_format=log_format.value,
         workers=workers,
+        allow_addresses=tuple(allow_address or ()),
+        proxies=tuple(proxy or ()),
     )
+    try:
+        networks((*options.allow_addresses, *options.proxies))
+    except ValueError as error:
+        raise Failure(str(error), exits.BAD_INPUT) from error
 
     async def until_stopped() -> int:
         try:

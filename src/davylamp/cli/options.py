@@ -9,6 +9,9 @@ import typer
 from davylamp.api.units import seconds
 from davylamp.cli.output import Output, TableOutput
 
+SEE, STEER, SET_UP = "See", "Steer a release", "Set up"
+"""The groups of commands in `davy --help`."""
+
 
 def _names(ctx: typer.Context, incomplete: str) -> list[str]:
     from davylamp.cli.complete import names

@@ -13,7 +13,8 @@ from davylamp.controller.known import Known
 from davylamp.controller.since import Since
 from davylamp.core import names
 from davylamp.core.actions import Ref
-from davylamp.core.world import Gate, Route, Traffic, World
+from davylamp.core.judging import told
+from davylamp.core.world import Gate, Judgement, Route, Traffic, World
 from davylamp.routers.review import bind
 
 
@@ -25,6 +26,8 @@ class Sources:
         self.since = since
         self.pods = pods
         self.gate: Gate = "admission"
+        self.judgement: Callable[[Release], Judgement | None] = told
+        """What is known of a release under way; where nobody looks here, what its status tells."""
 
 
 def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) -> World:
@@ -57,6 +60,7 @@ def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) ->
         since=sources.since.of(key, _refs(key.namespace, services, routes), _finder(known)) if active else {},
         logs=logs or {},
         gate=sources.gate,
+        judgement=sources.judgement(active) if active is not None else None,
     )
 
 

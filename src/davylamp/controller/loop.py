@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from davylamp.api.types import ReleasePolicy
+from davylamp.controller.analyst import Analyst, Opens
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
 from davylamp.controller.history import DEFAULT_LIMIT, prune
 from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known
+from davylamp.controller.looker import Lookers
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.policies import held_by_nobody, mark, plan_policy
 from davylamp.controller.queue import Queue
@@ -69,6 +71,7 @@ class Controller:
         gate: Gate | Literal["auto"] = "auto",
         workers: int = 64,
         instance: str = "davylamp",
+        lookers: Opens | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -106,6 +109,16 @@ class Controller:
             )
             for kind, namespace in _watches(namespaces)
         ]
+        self.analyst = Analyst(
+            clock,
+            self._known,
+            self._pods,
+            lookers or Lookers(api),
+            metrics,
+            write=lambda patch: self._writer.carry_out((patch,)),
+            wake=self._ask,
+        )
+        self._sources.judgement = self.analyst.judgement
         self.synced = asyncio.Event()
         self._known.releases.listeners.append(metrics.on_release)
         for kind in ("Service", "Ingress", *SPLITTING):
@@ -115,6 +128,11 @@ class Controller:
     @property
     def queue(self) -> Queue[Ref]:
         return self._queue
+
+    @property
+    def working(self) -> bool:
+        """True in the process that leads."""
+        return self._working
 
     @property
     def unsynced(self) -> list[str]:
@@ -215,6 +233,7 @@ class Controller:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await self._writer.drain()
+            await self.analyst.close()
             await self._pods.close()
             self._canary_of.clear()
             self._key_of.clear()
@@ -282,6 +301,7 @@ class Controller:
         for _ in range(PASSES):
             world = gather(self._sources, key, logs)
             self._follow(key, world)
+            self.analyst.follow(key, world)
             if _half_seen(world):
                 return
             now = self._clock.now()

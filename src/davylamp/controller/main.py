@@ -16,6 +16,7 @@ import msgspec
 
 from davylamp import __version__
 from davylamp.controller.logs import Format, set_up
+from davylamp.controller.looker import Lookers
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.serve import serving
@@ -24,6 +25,7 @@ from davylamp.core.world import Gate
 from davylamp.kube.client import Kube, connect
 from davylamp.kube.clock import Clock, SystemClock
 from davylamp.kube.lease import Election
+from davylamp.signals.addresses import networks
 
 LEASE_NAME = "davylamp"
 AT_THE_START = 30.0
@@ -46,14 +48,19 @@ class Options(msgspec.Struct, frozen=True):
     """How templates are kept from rolling; `auto`: as the API server can."""
     log_format: Format = "text"
     workers: int = 64
+    allow_addresses: tuple[str, ...] = ()
+    """Networks to which policies may lead against the rule (loopback, link-local, metadata), as 127.0.0.0/8."""
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies before /feedback whose X-Forwarded-For is believed."""
 
 
 async def run(options: Options) -> None:
     """Until SIGTERM or SIGINT, then stops within two seconds.
 
     Raises ConfigProblem where the way to the cluster can't be made out, OSError or ValueError where `listen` can't be
-    listened on. A cluster that can't be reached is waited for.
+    listened on, ValueError for a network that is none. A cluster that can't be reached is waited for.
     """
+    allowed, proxies = networks(options.allow_addresses), networks(options.proxies)
     set_up(options.log_format)
     clock = SystemClock()
     metrics = Metrics(clock)
@@ -70,9 +77,10 @@ async def run(options: Options) -> None:
             gate=options.gate,
             workers=options.workers,
             instance=identity,
+            lookers=Lookers(kube, allowed),
         )
         if options.listen:
-            host, port = await stack.enter_async_context(serving(options.listen, controller, metrics))
+            host, port = await stack.enter_async_context(serving(options.listen, controller, metrics, proxies))
             log.info("listening on %s port %s", host, port)
         log.info("davylamp %s on %s (%s)", __version__, kube.target.server, kube.target.where)
         await _until_told_to_stop(_control(controller, kube, clock, options, identity))

@@ -8,6 +8,7 @@ from davylamp.api.types import Phase, Release
 from davylamp.kube.clock import Clock
 
 STEP_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+LOOK_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 RECONCILE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
@@ -46,6 +47,19 @@ class Metrics:
             "How long one look at a key took, its writes included.",
             ["kind"],
             buckets=RECONCILE_SECONDS,
+            registry=registry,
+        )
+        self.analyses = Gauge("davylamp_analyses", "Releases that are being analysed.", registry=registry)
+        self.looks = Counter(
+            "davylamp_analysis_looks",
+            "Looks at releases: whole, partial (something was not seen), blocked, late or failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.look_seconds = Histogram(
+            "davylamp_analysis_look_duration_seconds",
+            "How long one look took, the waiting for pods included.",
+            buckets=LOOK_SECONDS,
             registry=registry,
         )
         self.leading = Gauge("davylamp_leading", "1 while this process is the one that works.", registry=registry)

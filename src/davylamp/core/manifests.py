@@ -51,6 +51,7 @@ def release(
         service=traffic.service,
         routes=traffic.routes,
         match=policy.spec.traffic.match if policy.spec.traffic is not None else (),
+        analysis=spec.analysis,
         settle_seconds=traffic.settle_seconds,
         on_failure=spec.on_failure,
         progress_deadline_seconds=(round(seconds(deadline)) if deadline else deployment.spec.progress_deadline_seconds),

@@ -12,6 +12,7 @@ and the first that has something to say decides. The order is the design:
     superseded  a newer template came
     aborted     a person wants it back
     unhealthy   the canary's pods can't live
+    worse       the canary fails, is slow or is complained about more than is tolerated
     promoting   a person wants it done now, or stable is gone
     stepping    the steps, in turn
 """
@@ -27,6 +28,7 @@ from davylamp.core import health, names, status
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
+from davylamp.core.judging import awaits, ends_early, worse
 from davylamp.core.matching import exposed
 from davylamp.core.promotion import finish, give_back, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
@@ -183,9 +185,12 @@ def _waits(case: Case, number: int, now: datetime) -> Plan | None:
     if release.spec.paused is not None:
         return Plan((), "Paused", f"paused{_said(release.spec.paused)}")
     over = (release.status.step_since or now) + timedelta(seconds=seconds(step.hold) if step.hold else 0)
-    if over > now:
+    if over > now and not ends_early(case, number):
         left = readable((over - now).total_seconds())
         return Plan((), "Holding", f"step {number} holds for another {left}", over)
+    unsettled = awaits(case, number, now)
+    if unsettled is not None:
+        return unsettled
     approved = release.spec.approved.step if release.spec.approved else 0
     if step.approve and approved < number:
         deployment = release.spec.deployment
@@ -224,6 +229,7 @@ POLICIES: tuple[Policy, ...] = (
     superseded,
     aborted,
     unhealthy,
+    worse,
     promoting,
     stepping,
 )

@@ -46,6 +46,9 @@ def _before(release: Release) -> tuple[Transition, ...]:
 def _content(status: ReleaseStatus) -> dict[str, object]:
     """A status as a merge patch that also clears what has gone back to its default."""
     content = msgspec.to_builtins(status)
+    # What the analysis has found is written by whoever looks, at moments of its own.
+    if content.pop("analysis", None) is not None and status.phase.final:
+        content["analysis"] = {"state": None}
     cleared = {name: None for name in ("finishedAt", "end", "stepSince") if name not in content}
     weight = {"asked": status.weight.asked, "inEffect": status.weight.in_effect, "how": status.weight.how}
     return {"phase": status.phase, "step": status.step, **content, "weight": weight, **cleared}

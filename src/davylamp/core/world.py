@@ -98,6 +98,18 @@ class Route(Protocol):
         """The objects whose content decides where requests go; they must be unchanged for the settling time."""
 
 
+class Judgement(msgspec.Struct, frozen=True):
+    """What the comparison of the two versions says at this moment. None of the three: more data is needed."""
+
+    worse: bool = False
+    """The canary is worse than is tolerated; never taken back."""
+    good_enough: bool = False
+    blind: bool = False
+    """A check is without data."""
+    message: str = ""
+    """Why, with the numbers, and what is still needed."""
+
+
 class World(msgspec.Struct, frozen=True):
     """One Deployment, its policy, its releases, and what they touch.
 
@@ -123,6 +135,8 @@ class World(msgspec.Struct, frozen=True):
     logs: Mapping[str, str] = {}
     """Last log line by pod, where a plan asked for it."""
     gate: Gate = "admission"
+    judgement: Judgement | None = None
+    """Of the release that is under way; None where there is none (yet)."""
 
     @property
     def release(self) -> Release | None:

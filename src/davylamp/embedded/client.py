@@ -126,6 +126,11 @@ class Local:
         raw = self._ask("logs", ref, lambda: lines_of(self.store, namespace, pod, container, previous=previous))
         return cut(raw, tail=tail, limit_bytes=limit_bytes).decode("utf-8", "replace")
 
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        """Always refused: there is no way through this API server to a pod."""
+        text = "the embedded API server has no way to a pod (pods/proxy)"
+        raise ApiError(501, "NotImplemented", text, verb="get", ref=Ref("Pod", namespace, pod))
+
     async def follow_logs(
         self,
         namespace: str,

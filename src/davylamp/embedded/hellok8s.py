@@ -13,6 +13,7 @@ One file, standard library only: the kubelet starts it with `python -S -E hellok
 | POD_IP, PORT                 | where to listen (127.0.0.1, 8080; PORT=0 takes any, and says which)      |
 | VERSION, POD_NAME            | what the answers say (the kubelet sets VERSION to the image's tag)       |
 | ERROR_RATE                   | share of requests to / that are answered 500, 0 to 1                     |
+| EXCEPTION_RATE               | share of requests to / that are answered well, but log a stack trace      |
 | LATENCY_MS, LATENCY_JITTER_MS| mean time to answer /, and the standard deviation around it              |
 | STARTUP_DELAY                | seconds after the start before /healthz is 200                           |
 | UNREADY=1                    | /healthz stays 503                                                       |
@@ -45,6 +46,10 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 431: "Request Header
     503: "Service Unavailable",
 }
 MAX_HEAD = 64 * 1024
+EXCEPTION = """Traceback (most recent call last):
+  File "/app/cart.py", line 17, in total
+    return sum(prices[item] for item in cart)
+KeyError: 'discount'"""
 
 
 class Settings:
@@ -56,6 +61,7 @@ class Settings:
         self.version = env.get("VERSION", "dev")
         self.pod = env.get("POD_NAME", "")
         self.error_rate = float(env.get("ERROR_RATE", "0"))
+        self.exception_rate = float(env.get("EXCEPTION_RATE", "0"))
         self.latency = float(env.get("LATENCY_MS", "0")) / 1000
         self.jitter = float(env.get("LATENCY_JITTER_MS", "0")) / 1000
         self.startup_delay = float(env.get("STARTUP_DELAY", "0"))
@@ -88,6 +94,8 @@ class App:
         if path != "/":
             return 404, "text/plain", "not found\n"
         version, pod = self.settings.version, self.settings.pod
+        if self.settings.exception_rate and random.random() < self.settings.exception_rate:
+            print(EXCEPTION, file=sys.stderr, flush=True)
         status = 500 if self.settings.error_rate and random.random() < self.settings.error_rate else 200
         if "json" in accept:
             message = "hello" if status == 200 else "something went wrong"

@@ -194,6 +194,11 @@ class Kube:
         raw = await self._ask(_Request("logs", "GET", _path(ref, "log"), ref, params))
         return raw.decode("utf-8", "replace")
 
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        ref = Ref("Pod", namespace, pod)
+        proxy = f"{kind_of('Pod').path(namespace, f'{pod}:{port}', 'proxy')}{path}"
+        return await self._ask(_Request("get", "GET", proxy, ref))
+
     async def follow_logs(
         self,
         namespace: str,

@@ -59,6 +59,7 @@ KINDS: dict[str, Kind] = {
         Kind("Pod", "", "v1", "pods", type=o.Pod),
         Kind("Service", "", "v1", "services", type=o.Service),
         Kind("ServiceAccount", "", "v1", "serviceaccounts"),
+        Kind("Secret", "", "v1", "secrets"),
         Kind("ConfigMap", "", "v1", "configmaps"),
         Kind("Deployment", "apps", "v1", "deployments", type=o.Deployment),
         Kind("ReplicaSet", "apps", "v1", "replicasets", type=o.ReplicaSet),

@@ -82,6 +82,9 @@ class Api(Protocol):
     ) -> str:
         """The end of a container's log: `tail` lines, at most `limit_bytes` bytes."""
 
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        """What a pod answers to GET `path` at `port`, by way of the API server. Raises ApiError with its status."""
+
     def follow_logs(
         self,
         namespace: str,

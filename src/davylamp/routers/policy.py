@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from davylamp.api import analysis
 from davylamp.api.problems import Problem
 from davylamp.api.types import Match, ReleasePolicy, ReleasePolicySpec, Step, Target, Traffic
 from davylamp.api.units import count, seconds
@@ -23,6 +24,9 @@ def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
     else:
         yield from _without_service(spec.steps)
         yield from chosen_without_route(spec)
+    if spec.analysis is not None:
+        yield from analysis.review(spec.analysis)
+        yield from _unsupported(spec.analysis)
     if spec.progress_deadline is not None:
         yield from _duration("spec.progressDeadline", spec.progress_deadline, positive=True)
     yield from _max_extra_pods(policy)
@@ -210,6 +214,19 @@ def _without_service(steps: tuple[Step, ...]) -> Iterator[Problem]:
                 f"100 % without a Service is the promotion itself, which can't wait: leave {what} out, "
                 "or name the Service in traffic.service",
             )
+
+
+def _unsupported(given: analysis.Analysis) -> Iterator[Problem]:
+    """What can be written, but isn't done by this version."""
+    seen: set[str] = set()
+    for index, check in enumerate(given.checks):
+        path = f"spec.analysis.checks[{index}]"
+        for kind in check.kinds:
+            if kind == "job":
+                yield Problem(f"{path}.job", "is not supported yet: ask a webhook, or a threshold in Prometheus")
+            elif kind in ("logs", "feedback") and kind in seen:
+                yield Problem(f"{path}.{kind}", f"is a second check of {kind}; a policy has one at most")
+            seen.add(kind)
 
 
 # --- counts and durations ---

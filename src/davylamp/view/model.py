@@ -14,6 +14,7 @@ import msgspec
 from davylamp.api.objects import Pod, ReplicaSet
 from davylamp.api.problems import Problem
 from davylamp.api.types import Approval, Command, Phase, Release, Route, Transition
+from davylamp.api.verdict import Answer
 from davylamp.core import manifests
 from davylamp.core.case import Case, case_of
 from davylamp.core.plan import Plan, plan
@@ -31,6 +32,41 @@ class Shown(msgspec.Struct, frozen=True, rename="camel"):
     """Base of what is shown: camelCase in JSON, and every field always there for scripts."""
 
 
+class ServedView(Shown, frozen=True):
+    """What a version has served since the analysis began, as far as it was measured."""
+
+    requests: int
+    failures: int
+    slow: float | None
+    """Seconds within which `quantile` of the requests were answered."""
+    quantile: float
+
+
+class CheckView(Shown, frozen=True):
+    name: str
+    good: bool
+    message: str
+    evidence: float
+    """That the canary is worse, to 1; alone it suffices at `needed`."""
+    needed: float
+    requests: tuple[int, ...]
+    failures: tuple[int, ...]
+
+
+class VerdictView(Shown, frozen=True):
+    """What the comparison of the two versions says."""
+
+    answer: Answer
+    blind: bool
+    """A check is without data."""
+    message: str
+    since: datetime | None
+    looked_at: datetime | None
+    checks: tuple[CheckView, ...]
+    limits: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
 class SideView(Shown, frozen=True):
     """One of the two versions."""
 
@@ -43,6 +79,8 @@ class SideView(Shown, frozen=True):
     wanted: int
     share: float | None
     """Percent of the traffic that is known to reach it; None where no release splits traffic."""
+    served: ServedView | None
+    """None where nothing is measured."""
     pods: tuple[PodView, ...] | None
     """None where they were not asked for."""
 
@@ -104,6 +142,8 @@ class WorkloadView(Shown, frozen=True):
     pending_image: str
     """Of the template that the Deployment asks for and that gets no pods; "" where there is none."""
     weight: WeightView | None
+    verdict: VerdictView | None
+    """Of the release under way or the one that is told of; None where it has no analysis, or none yet."""
     steps: tuple[StepView, ...]
     since: datetime | None
     """When the release under way began, or the last one ended."""
@@ -143,10 +183,11 @@ def view(world: World, now: datetime, *, stable_pods: tuple[Pod, ...] | None = N
         policy=world.policy.metadata.name if world.policy is not None else "",
         problems=world.problems,
         release=_release(release) if release is not None else None,
-        stable=_with_share(stable, weight, canary=False),
-        canary=_with_share(_canary_side(case), weight, canary=True) if case is not None else None,
+        stable=_with_share(_served(stable, case), weight, canary=False),
+        canary=_with_share(_served(_canary_side(case), case), weight, canary=True) if case is not None else None,
         pending_image=pending,
         weight=weight,
+        verdict=verdict_of(release) if release is not None else None,
         steps=progress.steps(release, going) if release is not None else (),
         since=_since(release) if release is not None else None,
         history=release.status.history if release is not None else (),
@@ -255,7 +296,41 @@ def _side(
         ready=replica_set.status.ready_replicas if replica_set is not None else 0,
         wanted=replica_set.spec.replicas if replica_set is not None else 0,
         share=None,
+        served=None,
         pods=None if found is None else pods.of(found),
+    )
+
+
+def _served(side: SideView | None, case: Case | None) -> SideView | None:
+    """`side` with what it has served, while a release is analysed."""
+    analysis = case.release.spec.analysis if case is not None else None
+    found = case.release.status.analysis if case is not None else None
+    if side is None or analysis is None or found is None:
+        return side
+    counted = found.stable if side.role == "stable" else found.canary
+    quantile = next((check.latency.quantile for check in analysis.checks if check.latency is not None), 0.99)
+    served = ServedView(counted.requests, counted.failures, counted.slow, quantile)
+    return msgspec.structs.replace(side, served=served)
+
+
+def verdict_of(release: Release) -> VerdictView | None:
+    """What the comparison in this release has found, None where there is none (yet)."""
+    found = release.status.analysis
+    if found is None:
+        return None
+    checks = tuple(
+        CheckView(one.name, one.good, one.message, one.evidence, one.needed, one.requests, one.failures)
+        for one in found.checks
+    )
+    return VerdictView(
+        found.answer,
+        found.blind,
+        found.message,
+        found.since,
+        found.looked_at,
+        checks,
+        found.limits,
+        found.problems,
     )
 
 

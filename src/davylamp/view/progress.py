@@ -14,6 +14,7 @@ from davylamp.core import health
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, rolling_back
 from davylamp.core.decision import Plan
+from davylamp.core.judging import judged
 from davylamp.core.matching import words
 from davylamp.core.world import World
 
@@ -74,7 +75,7 @@ def of(case: Case, decided: Plan, now: datetime) -> Progress:
         deadline = None if case.adopted else _deadline(case, now)
         waits = WaitsView(decided.message, _unless(decided.wake_at, deadline), deadline=deadline)
         return Progress("Promoting", len(release.spec.steps), 100, decided.message, waits)
-    aim = _aim(release, now)
+    aim = _aim(release, decided, now)
     waits = _waits(case, decided, now)
     state = decided.reason if decided.reason in ("Paused", "AwaitingApproval") else release.status.phase.value
     return Progress(state, aim, release.spec.steps[aim - 1].weight, waits.what, waits)
@@ -94,13 +95,19 @@ def _end(release: Release, decided: Plan) -> Phase | None:
     return None
 
 
-def _aim(release: Release, now: datetime) -> int:
+STAYING = ("AwaitingVerdict", "NoData", "AwaitingApproval", "Unclear")
+"""Reasons of a plan that keeps the step in effect although its `hold` is over."""
+
+
+def _aim(release: Release, decided: Plan, now: datetime) -> int:
     number, count = release.status.step, len(release.spec.steps)
     if number == 0:
         return 1
     step = release.spec.steps[number - 1]
     approved = release.spec.approved.step if release.spec.approved else 0
-    stays = release.spec.paused is not None or hold_over(release) > now or (step.approve and approved < number)
+    held = hold_over(release) > now and not (release.status.cleared >= number and decided.reason != "Holding")
+    stays = release.spec.paused is not None or held or (step.approve and approved < number)
+    stays = stays or decided.reason in STAYING
     return number if stays or number == count else number + 1
 
 
@@ -120,7 +127,7 @@ def _waits(case: Case, decided: Plan, now: datetime) -> WaitsView:
     if decided.reason in ("Paused", "AwaitingApproval"):
         return WaitsView(decided.message.partition(": `")[0])
     if decided.reason == "StepInEffect":
-        aim = _aim(release, now)
+        aim = _aim(release, decided, now)
         return WaitsView(f"step {aim}: {release.spec.steps[aim - 1].weight} % has taken effect")
     deadline = _deadline(case, now)
     return WaitsView(decided.message, _unless(decided.wake_at, deadline), deadline=deadline)
@@ -132,9 +139,13 @@ def _after(release: Release) -> str:
     approved = release.spec.approved.step if release.spec.approved else 0
     if steps[number - 1].approve and approved < number:
         return "approval"
+    only_if = ""
+    if judged(release, number) and release.status.cleared < number:
+        worst = release.spec.analysis is not None and release.spec.analysis.leave_when == "notWorse"
+        only_if = " unless it is worse" if worst else " if it is good enough"
     if number == len(steps):
-        return "completion"
-    return f"step {number + 1}, {steps[number].weight} %"
+        return f"completion{only_if}"
+    return f"step {number + 1}, {steps[number].weight} %{',' if only_if else ''}{only_if}"
 
 
 def _deadline(case: Case, now: datetime) -> datetime | None:

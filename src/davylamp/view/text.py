@@ -9,7 +9,7 @@ from typing import Literal
 from davylamp.view.lines import Line, Look, Span, Style, bar, columns, cut, fold, width_of
 from davylamp.view.model import SideView, StepView, WorkloadView
 from davylamp.view.pods import PodView
-from davylamp.view.words import SAME_IMAGE, ago, left, pair, percent, short
+from davylamp.view.words import SAME_IMAGE, ago, left, milliseconds, pair, percent, short
 
 Pods = Literal["all", "unready"]
 
@@ -27,6 +27,7 @@ def render(view: WorkloadView, look: Look, now: datetime, *, pods: Pods = "unrea
     lines += _sides(view, look, now, pods)
     lines += _steps(view, look)
     lines += _weight(view, look, now)
+    lines += _verdict(view, look)
     lines += _now(view, look, now)
     if view.next and view.tone != "bad" and not view.facts:
         lines += _labelled("next", Span(_sentence(view.next, look)))
@@ -87,8 +88,11 @@ def _sides(view: WorkloadView, look: Look, now: datetime, pods: Pods) -> list[Li
         sides = sides if view.tone != "bad" else []
     shown = _images(view)
     said = [_side(side, shown[side.role]) for side in sides]
-    cells = _room(columns([[*row, Span("")] for row in said]), look)
-    rows = [[*row, *_share(side, view, look, cells)] for side, row in zip(sides, said, strict=True)]
+    served = [_served(side) for side in sides]
+    cells = _room(columns([[*row, *counts, Span("")] for row, counts in zip(said, served, strict=True)]), look)
+    rows = [
+        [*row, *_share(side, view, look, cells), *counts] for side, row, counts in zip(sides, said, served, strict=True)
+    ]
     lines: list[Line] = []
     for side, line in zip(sides, columns(rows), strict=True):
         lines.append(line)
@@ -108,6 +112,17 @@ def _side(side: SideView, image: str) -> list[Span]:
     ready: Style = "good" if side.ready >= side.wanted else "waiting"
     pods = f"{side.ready}/{side.wanted} ready" if side.wanted or side.ready else "no pods"
     return [Span(f"  {side.role}", "dim"), Span(image, side.role), Span(pods, ready if side.wanted else "dim")]
+
+
+def _served(side: SideView) -> list[Span]:
+    """`1,204 requests`, `0.10 % errors`, `p99 31 ms`; nothing where nothing is measured."""
+    served = side.served
+    if served is None:
+        return []
+    requests = "1 request" if served.requests == 1 else f"{served.requests:,} requests"
+    share = f"{100 * served.failures / served.requests:.2f} % errors" if served.requests else ""
+    slow = f"p{100 * served.quantile:g} {milliseconds(served.slow)}" if served.slow is not None else ""
+    return [Span(requests), Span(share), Span(slow)]
 
 
 def _room(lines: list[Line], look: Look) -> int:
@@ -198,6 +213,23 @@ def _weight(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
     chosen = next((step.match for step in view.steps if step.state in ("now", "coming")), "")
     if chosen:
         yield from _labelled("testers", Span(look.text(chosen)))
+
+
+def _verdict(view: WorkloadView, look: Look) -> Iterator[Line]:
+    """What the comparison says, what was not seen, and what it does not cover."""
+    verdict = view.verdict
+    if verdict is None or not view.under_way or view.state == "RollingBack":
+        return
+    style: Style = "waiting" if verdict.blind else _VERDICTS[verdict.answer]
+    prefix = "" if verdict.answer == "not enough data" else f"{verdict.answer}: "
+    yield from _labelled("verdict", Span(f"{prefix}{look.text(verdict.message)}", style))
+    for problem in verdict.problems:
+        yield (Span(" " * INDENT), Span(look.text(problem), "waiting"))
+    for limit in verdict.limits:
+        yield (Span(" " * INDENT), Span(look.text(limit), "dim"))
+
+
+_VERDICTS: dict[str, Style] = {"worse": "bad", "good enough": "good", "not enough data": ""}
 
 
 def _now(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:

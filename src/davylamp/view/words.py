@@ -85,3 +85,11 @@ def spelled(text: str, program: str, flags: str, kubectl: str = "kubectl") -> st
     text = text.replace("`kubectl ", f"`{kubectl} ")
     text = _COMMAND.sub(lambda found: f"`{program} {found[1]}{extra}", text)
     return text.replace("`davy ", f"`{program} ")
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration of a request: `31 ms`, `0.8 ms`, `1.2 s`."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    ms = 1000 * seconds
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"

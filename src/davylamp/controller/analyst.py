@@ -1,0 +1,245 @@
+"""Compares the two versions of each release that has an analysis, from its first step in effect until it is decided.
+
+Every `interval` a look on the controller's clock: measurements, statistics, a judgement. The workers never wait for
+any of it; the key of a release is added to the queue only when its judgement changes. What has been found is written
+into the Release's status when the verdict changes and otherwise once a minute, so that a process that begins anew
+goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from davylamp.api.types import Release
+from davylamp.api.units import seconds
+from davylamp.controller.canaries import CanaryPods
+from davylamp.controller.findings import Findings
+from davylamp.controller.known import Known
+from davylamp.controller.looker import Blocked, Looker
+from davylamp.controller.measured import container_of, measured
+from davylamp.controller.metrics import Metrics
+from davylamp.core.actions import Patch, Ref
+from davylamp.core.case import case_of
+from davylamp.core.world import Judgement, World
+from davylamp.kube.clock import Clock, Timer
+from davylamp.kube.errors import ApiError
+from davylamp.signals.feedback import Box
+from davylamp.signals.gather import Look, Pods
+
+PARALLEL = 32
+"""Looks at once."""
+WRITTEN_EVERY = 60.0
+"""Seconds between two writes of what has been found, where the verdict stays the same."""
+SOON = 1.0
+"""Seconds until the next look where the pods aren't known yet."""
+LONGEST = 60.0
+"""Seconds that a look may take."""
+
+log = logging.getLogger(__name__)
+
+Write = Callable[[Patch], Awaitable[None]]
+
+
+class Opens(Protocol):
+    """Opens the eyes on a release: `looker.Lookers`, or a test's."""
+
+    async def open(self, release: Release, pods: Pods, container: str, now: float) -> Looker: ...
+
+    async def close(self) -> None: ...
+
+
+class _Analysis:
+    """Of one release under way."""
+
+    def __init__(self, release: Release, interval: float, findings: Findings) -> None:
+        self.name = release.metadata.name
+        self.uid = release.metadata.uid
+        self.interval = interval
+        self.findings = findings
+        self.stable = (release.metadata.namespace, release.spec.stable.hash)
+        self.canary = (release.metadata.namespace, release.spec.canary.hash)
+        self.looker: Looker | None = None
+        self.timer: Timer | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.written: float | None = None
+        """When something was last written, in the clock's seconds."""
+
+
+class Analyst:
+    """To be told of each world that is looked at (`follow`), and asked for the judgement of a release.
+
+    `wake` is called with the key of a release whose judgement has changed.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        known: Known,
+        pods: CanaryPods,
+        lookers: Opens,
+        metrics: Metrics,
+        *,
+        write: Write,
+        wake: Callable[[Ref], None],
+    ) -> None:
+        self._clock = clock
+        self._known = known
+        self._pods = pods
+        self._lookers = lookers
+        self._metrics = metrics
+        self._write = write
+        self._wake = wake
+        self._under_way: dict[Ref, _Analysis] = {}
+        self._gate = asyncio.Semaphore(PARALLEL)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def judgement(self, release: Release) -> Judgement | None:
+        """What is known now; None for a release that isn't analysed (yet)."""
+        found = self._under_way.get(_key_of(release))
+        return found.findings.judgement if found is not None and found.uid == release.metadata.uid else None
+
+    def box(self, namespace: str, deployment: str) -> Box | None:
+        """The votes of the release under way for a Deployment, if it takes some."""
+        found = self._under_way.get(Ref("Deployment", namespace, deployment))
+        return found.looker.box if found is not None and found.looker is not None else None
+
+    def follow(self, key: Ref, world: World) -> None:
+        """Begin with the release of this world, or end with the one before."""
+        wanted = _wanted(world)
+        found = self._under_way.get(key)
+        if found is not None and (wanted is None or wanted.metadata.uid != found.uid):
+            self._end(key)
+            found = None
+        if wanted is not None and found is None:
+            self._begin(key, wanted)
+
+    async def close(self) -> None:
+        """End all of it; what was found since it was last written is lost."""
+        for key in tuple(self._under_way):
+            self._end(key)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._lookers.close()
+
+    def _begin(self, key: Ref, release: Release) -> None:
+        analysis = release.spec.analysis
+        assert analysis is not None
+        findings = Findings(analysis, release.status.analysis, self._now)
+        self._under_way[key] = found = _Analysis(release, seconds(analysis.interval), findings)
+        self._metrics.analyses.inc()
+        self._tick(key, found)
+        self._wake(key)
+
+    def _end(self, key: Ref) -> None:
+        found = self._under_way.pop(key)
+        self._metrics.analyses.dec()
+        if found.timer is not None:
+            found.timer.cancel()
+        closing = asyncio.create_task(self._closed(found))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._pods.drop(found.stable)
+
+    async def _closed(self, found: _Analysis) -> None:
+        if found.task is not None:
+            found.task.cancel()
+            await asyncio.gather(found.task, return_exceptions=True)
+        if found.looker is not None:
+            await found.looker.close()
+
+    @property
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    # --- looks ---
+
+    def _tick(self, key: Ref, found: _Analysis) -> None:
+        """One look now, unless the last one is still going on; the next one an interval later."""
+        known = found.task is None or found.task.done()
+        pods = self._of(found)
+        wait = found.interval if pods is not None else min(SOON, found.interval)
+        found.timer = self._clock.call_later(wait, lambda: self._tick(key, found))
+        if known and pods is not None:
+            found.task = asyncio.create_task(self._look(key, found, pods), name=f"look at {found.name}")
+
+    def _of(self, found: _Analysis) -> Pods | None:
+        """The pods of both versions that can be asked; None while they aren't known."""
+        namespace = found.canary[0]
+        release = self._known.releases.get(namespace, found.name)
+        stable, canary = (self._pods.of(side) if side[1] else () for side in (found.stable, found.canary))
+        if release is None or release.spec.analysis is None or stable is None or canary is None:
+            return None
+        service = self._known.services.get(namespace, release.spec.service)
+        versions = (release.spec.stable.replica_set, release.spec.canary.replica_set)
+        old, new = (container_of(self._known.replica_sets.get(namespace, name), service) for name in versions)
+        scraping = release.spec.analysis.sources.pods
+        return measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
+
+    async def _look(self, key: Ref, found: _Analysis, pods: Pods) -> None:
+        release = self._known.releases.get(key.namespace, found.name)
+        if release is None:
+            return
+        began = self._clock.time()
+        async with self._gate:
+            seen, outcome = await self._seen(found, release, pods)
+        before = found.findings.judgement
+        explained = found.looker.explained if found.looker is not None else str
+        found.findings.take(seen, self._now, explained)
+        self._metrics.looks.labels(outcome).inc()
+        self._metrics.look_seconds.observe(self._clock.time() - began)
+        after = found.findings.judgement
+        changed = _decisive(before) != _decisive(after)
+        if changed:
+            log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
+        due = found.written is None or self._clock.time() - found.written >= WRITTEN_EVERY - found.interval / 2
+        if changed or due:
+            await self._tell(key, found)
+        if changed:
+            self._wake(key)
+
+    async def _seen(self, found: _Analysis, release: Release, pods: Pods) -> tuple[Look, str]:
+        """What a look sees, and how it went. Whatever hinders it is a sentence, and no measurement."""
+        try:
+            async with asyncio.timeout(LONGEST):
+                if found.looker is None:
+                    container = container_of(
+                        self._known.replica_sets.get(pods.namespace, release.spec.stable.replica_set), None
+                    )
+                    found.looker = await self._lookers.open(release, pods, container.name, self._now)
+                seen = await found.looker.look(release, pods, self._now)
+        except (ApiError, Blocked) as error:
+            return Look((), (str(error),)), "blocked"
+        except TimeoutError:
+            return Look((), (f"the look took more than {LONGEST:g} s, and was given up",)), "late"
+        except Exception as error:
+            log.exception("release %s could not be looked at", found.name, extra={"namespace": pods.namespace})
+            return Look((), (f"{type(error).__name__}: {error}",)), "failed"
+        return seen, "partial" if seen.problems else "whole"
+
+    async def _tell(self, key: Ref, found: _Analysis) -> None:
+        """Write what was found. A failure costs nothing but that a restart would go on from an earlier moment."""
+        ref = Ref("Release", key.namespace, found.name)
+        try:
+            await self._write(Patch(ref, {"status": {"analysis": found.findings.patch()}}, subresource="status"))
+        except ApiError as error:
+            log.info("what was found of release %s was not written: %s", found.name, error)
+            return
+        found.written = self._clock.time()
+
+
+def _wanted(world: World) -> Release | None:
+    """The release to be analysed: one whose canary gets requests and that isn't decided yet."""
+    case = case_of(world)
+    if case is None or case.release.spec.analysis is None or case.release.status.step == 0:
+        return None
+    return None if case.adopted or case.release.status.end is not None else case.release
+
+
+def _key_of(release: Release) -> Ref:
+    return Ref("Deployment", release.metadata.namespace, release.spec.deployment)
+
+
+def _decisive(judgement: Judgement) -> tuple[bool, bool, bool]:
+    return judgement.worse, judgement.good_enough, judgement.blind

@@ -1,0 +1,194 @@
+"""What the looks at one release have found: the running computation, and what is told of it in the Release's status.
+
+The state is the statistics' own (`davylamp.analysis.look.State`); beside it are numbers for people only: what each
+version has served, and a history of at most HISTORY points, which always spans the whole release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from davylamp.analysis import counts as c
+from davylamp.analysis import rules as r
+from davylamp.analysis.look import State, begin, look
+from davylamp.analysis.verdict import Answer, Finding, Verdict, verdict
+from davylamp.api.analysis import Analysis
+from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, points_of
+from davylamp.core.world import Judgement
+from davylamp.signals.gather import Look
+from davylamp.signals.policy import rules_of
+
+HISTORY = 40
+PROBLEMS = 5
+"""Sentences about the last look that are kept."""
+_LONG = 500
+
+
+class Served:
+    """What one version has served, and how fast since this process looks."""
+
+    def __init__(self, before: Counted) -> None:
+        self.requests = before.requests
+        self.failures = before.failures
+        self._bounds: tuple[float, ...] = ()
+        self._counts: list[int] = []
+
+    def events(self, pods: tuple[c.Pod, ...]) -> None:
+        self.requests += sum(pod.requests for pod in pods)
+        self.failures += sum(pod.failures for pod in pods)
+
+    def latencies(self, pods: tuple[c.Histogram, ...]) -> None:
+        for pod in pods:
+            if pod.bounds != self._bounds:
+                self._bounds, self._counts = pod.bounds, [0] * len(pod.counts)
+            self._counts = [old + new for old, new in zip(self._counts, pod.counts, strict=True)]
+
+    def counted(self, quantile: float) -> Counted:
+        return Counted(self.requests, self.failures, self._slow(quantile))
+
+    def _slow(self, quantile: float) -> float | None:
+        """Within the bucket in which it lies evenly spread, as Prometheus' histogram_quantile has it."""
+        wanted, below, low = quantile * sum(self._counts), 0, 0.0
+        for bound, count in zip(self._bounds, self._counts, strict=False):
+            if count and below + count >= wanted:
+                return round(low + (bound - low) * (wanted - below) / count, 6)
+            below, low = below + count, bound
+        return low if sum(self._counts) else None
+
+
+class Findings:
+    """Of one release, gone on with from `before` where that holds the same checks."""
+
+    def __init__(self, analysis: Analysis, before: AnalysisStatus | None, now: float) -> None:
+        self.rules = rules_of(analysis)
+        self.state = _restored(self.rules, before) or begin(self.rules, now)
+        self.status = before or AnalysisStatus()
+        self._quantile = next((check.quantile for check in self.rules.checks if check.kind == "latency"), 0.99)
+        self._stable = Served(self.status.stable)
+        self._canary = Served(self.status.canary)
+        self._history: list[list[Point]] = _points(self.status.history)
+        self.judgement = self._judged(verdict(self.state, self.rules, now), now)
+
+    def take(self, found: Look, now: float, explained: Callable[[str], str] = str) -> Verdict:
+        """Add what a look has found; the verdict is about the moment `now`, in seconds since the epoch. `explained`
+        completes its sentences for people."""
+        problems = list(found.problems)
+        for name, counts in found.counts:
+            try:
+                self.state = look(self.state, self.rules, name, counts)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+                continue
+            self._serve(counts)
+        said = _explained(verdict(self.state, self.rules, now), explained)
+        self._remember(said, now)
+        self.judgement = self._judged(said, now, tuple(problems))
+        self.status = self._told(said, tuple(problems), now)
+        return said
+
+    def _serve(self, counts: c.Counts) -> None:
+        match counts:
+            case c.Events():
+                self._stable.events(counts.stable)
+                self._canary.events(counts.canary)
+            case c.Latencies():
+                self._stable.latencies(counts.stable)
+                self._canary.latencies(counts.canary)
+
+    def _judged(self, said: Verdict, now: float, problems: tuple[str, ...] = ()) -> Judgement:
+        blind = said.answer is Answer.NOT_ENOUGH_DATA and self._blind(now)
+        message = said.message
+        if blind and problems:
+            message = f"{message} ({problems[0]})"
+        return Judgement(
+            worse=said.answer is Answer.WORSE,
+            good_enough=said.answer is Answer.GOOD_ENOUGH,
+            blind=blind,
+            message=message[:_LONG],
+        )
+
+    def _blind(self, now: float) -> bool:
+        """Whether a check that a good verdict needs has had no data for `stale` seconds, or never."""
+        needed = [self.state.checks[check.name] for check in self.rules.checks if r.bounded(check)]
+        return any(seen.until is None or now - seen.until > self.rules.stale for seen in needed)
+
+    def _remember(self, said: Verdict, now: float) -> None:
+        at = round(now)
+        self._history.append(
+            [Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures) for f in said.findings]
+        )
+        if len(self._history) > HISTORY:
+            # Every second of the older ones; the newest stays.
+            self._history = self._history[-1::-2][::-1]
+
+    def _told(self, said: Verdict, problems: tuple[str, ...], now: float) -> AnalysisStatus:
+        moment = datetime.fromtimestamp(now, UTC)
+        same = self.status.answer == said.answer.value and self.status.since is not None
+        return AnalysisStatus(
+            answer=said.answer.value,
+            message=self.judgement.message,
+            since=self.status.since if same else moment,
+            looked_at=moment,
+            blind=self.judgement.blind,
+            stable=self._stable.counted(self._quantile),
+            canary=self._canary.counted(self._quantile),
+            checks=tuple(_check(finding) for finding in said.findings),
+            limits=said.limits,
+            problems=tuple(problem[:_LONG] for problem in problems[:PROBLEMS]),
+        )
+
+    def patch(self) -> dict[str, Any]:
+        """The status as a merge patch: every field, so that none is left over from before."""
+        made = _whole(self.status)
+        points = [point for look in self._history for point in look]
+        made["history"] = msgspec.json.encode(points).decode()
+        made["state"] = msgspec.json.encode(self.state).decode()
+        return made
+
+
+def _explained(said: Verdict, explained: Callable[[str], str]) -> Verdict:
+    findings = tuple(msgspec.structs.replace(one, message=explained(one.message)) for one in said.findings)
+    return msgspec.structs.replace(said, message=explained(said.message), findings=findings)
+
+
+def _points(history: str) -> list[list[Point]]:
+    by_moment: dict[int, list[Point]] = {}
+    for point in points_of(history):
+        by_moment.setdefault(point.at, []).append(point)
+    return list(by_moment.values())
+
+
+def _restored(rules: r.Rules, before: AnalysisStatus | None) -> State | None:
+    """The state that was written, if it is one of these checks."""
+    if before is None or not before.state:
+        return None
+    try:
+        found = msgspec.json.decode(before.state, type=State)
+    except msgspec.DecodeError:
+        return None
+    return found if set(found.checks) == {check.name for check in rules.checks} else None
+
+
+def _check(finding: Finding) -> CheckStatus:
+    return CheckStatus(
+        name=finding.check,
+        message=finding.message[:_LONG],
+        good=finding.good,
+        evidence=float(f"{finding.evidence:.4g}"),
+        needed=float(f"{finding.needed:.4g}"),
+        requests=finding.requests,
+        failures=finding.failures,
+    )
+
+
+def _whole(struct: Any) -> dict[str, Any]:
+    """A struct as JSON has it, also the fields that have their defaults."""
+    made = {}
+    for field in msgspec.structs.fields(type(struct)):
+        value = getattr(struct, field.name)
+        made[field.encode_name] = _whole(value) if isinstance(value, Counted) else msgspec.to_builtins(value)
+    return made

@@ -1,0 +1,109 @@
+"""What the looks at a release have found, and how it survives a restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from davylamp.analysis import counts as c
+from davylamp.api.analysis import Analysis, Check, Errors, Feedback, Latency
+from davylamp.api.verdict import AnalysisStatus, points_of
+from davylamp.controller.findings import HISTORY, Findings
+from davylamp.signals.gather import Look
+
+ERRORS = Analysis(checks=(Check(errors=Errors()),))
+BOUNDS = (0.01, 0.1, 1.0)
+
+
+def events(number: int, stable: tuple[int, int] = (900, 1), canary: tuple[int, int] = (100, 0)) -> Look:
+    """The interval `number` (from 0) of ten seconds, requests and failures of both."""
+    start = 1000.0 + 10 * number
+    counted = c.Events(start, start + 10, (c.Pod("a", *stable),), (c.Pod("b", *canary), c.Pod("d", 0, 0)))
+    return Look((("errors", counted),), ())
+
+
+def gone_on(findings: Findings, analysis: Analysis, now: float) -> Findings:
+    """As after a restart: from what the status says."""
+    status = msgspec.json.decode(msgspec.json.encode(findings.patch()), type=AnalysisStatus)
+    return Findings(analysis, status, now)
+
+
+def test_a_restart_goes_on_bit_for_bit() -> None:
+    whole, broken = Findings(ERRORS, None, 1000.0), Findings(ERRORS, None, 1000.0)
+    for number in range(12):
+        canary = (100, number % 3)
+        whole.take(events(number, canary=canary), 1010 + 10 * number)
+        broken.take(events(number, canary=canary), 1010 + 10 * number)
+        broken = gone_on(broken, ERRORS, 1010 + 10 * number)
+    assert broken.patch() == whole.patch()
+    assert broken.judgement == whole.judgement
+
+
+def test_other_checks_than_those_that_were_written_begin_anew() -> None:
+    before = Findings(ERRORS, None, 1000)
+    before.take(events(0, canary=(100, 60)), 1010)
+    after = gone_on(before, Analysis(checks=(Check(name="http", errors=Errors()),)), 1020)
+    assert set(after.state.checks) == {"http"}
+    assert after.judgement.blind
+
+
+@pytest.mark.parametrize("state", ["", "{", "[]", '{"began": 1}'])
+def test_a_state_that_cannot_be_read_begins_anew(state: str) -> None:
+    assert Findings(ERRORS, AnalysisStatus(state=state, history="oops"), 1000).state.began == 1000
+
+
+def test_data_that_stays_away_makes_blind_and_is_no_evidence() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    assert findings.judgement.blind, "nothing was seen yet"
+    findings.take(events(0), 1010)
+    assert not findings.judgement.blind
+    evidence = findings.status.checks[0].evidence
+    findings.take(Look((), ("pod a: no answer within 5 s",)), 1100)
+    assert findings.judgement.blind
+    assert "no answer within 5 s" in findings.judgement.message
+    assert findings.status.checks[0].evidence == evidence
+    findings.take(events(10), 1110)
+    assert not findings.judgement.blind
+
+
+def test_users_who_need_not_complain_are_not_waited_for() -> None:
+    findings = Findings(Analysis(checks=(Check(errors=Errors()), Check(feedback=Feedback()))), None, 1000)
+    findings.take(events(0), 1010)
+    assert not findings.judgement.blind
+
+
+def test_counts_that_make_no_sense_are_a_problem_of_their_check_and_no_evidence() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    findings.take(events(0, canary=(1, 2)), 1010)
+    assert findings.status.problems[0].startswith("errors: canary[0] (b).failures: 2 are more than the 1 requests")
+    assert findings.status.canary.requests == 0
+
+
+def test_the_history_is_bounded_and_spans_the_whole_release() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    for number in range(1000):
+        findings.take(events(number), 1010 + 10 * number)
+    points = points_of(findings.patch()["history"])
+    assert len(points) <= HISTORY
+    assert points[0].at < 1000 + 10_000 / 4
+    assert points[-1].at == 11_000
+    assert points[-1].requests == (900_000, 100_000)
+    assert len(msgspec.json.encode(findings.patch())) < 16_000
+
+
+def test_both_versions_requests_and_how_fast_they_were_are_told() -> None:
+    findings = Findings(Analysis(checks=(Check(errors=Errors()), Check(latency=Latency(quantile=0.9)))), None, 1000)
+    slow = c.Histogram("b", BOUNDS, (0, 80, 20, 0))
+    latencies = c.Latencies(1000, 1010, (c.Histogram("a", BOUNDS, (900, 0, 0, 0)),), (slow,))
+    findings.take(Look((*events(0).counts, ("latency", latencies)), ()), 1010)
+    stable, canary = findings.status.stable, findings.status.canary
+    assert (stable.requests, stable.failures, stable.slow) == (900, 1, 0.009)
+    assert (canary.requests, canary.failures, canary.slow) == (100, 0, 0.55)
+
+
+def test_every_field_is_written_so_that_none_is_left_over() -> None:
+    made: dict[str, Any] = Findings(ERRORS, None, 1000).patch()
+    assert set(made) == {field.encode_name for field in msgspec.structs.fields(AnalysisStatus)}
+    assert made["canary"] == {"requests": 0, "failures": 0, "slow": None}
