@@ -1,9 +1,11 @@
 # Daily commands; CONTRIBUTING.md tells when to use which.
 PYTHON ?= python3
 BIN := .venv/bin
+CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv test lint cluster-test demo cluster binaries generate bench clean
+
+.PHONY: soak help venv test lint cluster-test demo cluster binaries generate bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -11,7 +13,7 @@ help:  ## this list
 venv: $(BIN)/.installed  ## make .venv with davy, kubectl and all tools
 
 $(BIN)/.installed: pyproject.toml lab/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]' --editable lab
 	touch $@
@@ -25,14 +27,24 @@ lint: venv
 test: lint  ## everything a pull request must pass that needs no cluster
 	$(BIN)/pytest -m 'not cluster' -n 2 --dist worksteal tests lab/tests
 
+soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
+	CHAOS_EXAMPLES=$(or $(CHAOS_EXAMPLES),2000) CHAOS_STEPS=$(or $(CHAOS_STEPS),40) $(BIN)/pytest tests/chaos/test_chaos.py
+
 binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~10 min on 2 cores)
 	$(BIN)/davylab build
 
 cluster-test: binaries  ## the tests on a real control plane
-	$(BIN)/pytest -m cluster tests/cluster tests/signals lab/tests
+	$(BIN)/pytest -m cluster tests lab/tests
 
-demo: binaries  ## a good and a bad release on a real control plane, live (KEEP=1 leaves it running)
-	$(BIN)/python -m davylab.demo $(if $(KEEP),--keep)
+demo: $(if $(filter real,$(CLUSTER)),binaries,$(BIN)/.demo)  ## a good and a bad release, live, in a minute (KEEP=1: leaves it running; CLUSTER=real: on a real control plane)
+	$(BIN)/davy demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)
+
+# The demo needs no tools: where there are none yet, it does not wait for them.
+$(BIN)/.demo: pyproject.toml
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -e $(BIN)/.installed || $(BIN)/pip install --quiet --editable '.[embedded]'
+	touch $@
 
 cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig
 	$(BIN)/davylab up --state .lab --traefik --detach

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from davylamp.embedded.wheels import program
 
 from davylab import Lab, LabError, Load, User, wait
-from davylab.wheels import program
 
 pytestmark = pytest.mark.cluster
 

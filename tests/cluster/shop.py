@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 from davylab import Lab
-from davylab.load import Load
 
 from davylamp.api.objects import HASH_LABEL
+from davylamp.embedded.load import Load
 
 Json = dict[str, Any]
 DAVY = Path(sys.executable).with_name("davy")

@@ -8,9 +8,9 @@ import re
 import subprocess
 
 import pytest
-from davylab.wheels import program
 
 from davylamp.cli import exits
+from davylamp.embedded.wheels import program
 from tests.cluster.shop import DAVY, Json, Shop, policy_manifest
 
 pytestmark = pytest.mark.usefixtures("controller")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from davylab import Lab, LabError
-from davylab.load import Load
 
 from davylamp.api.objects import HASH_LABEL
 from davylamp.core.actions import Patch, Ref
+from davylamp.embedded.load import Load
 from davylamp.kube.client import connect
 from davylamp.kube.gate import MARK
 from tests.cluster.shop import Controller, Json, Shop, davy, deployment, marks, policy_manifest

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from davylab.load import Load
 
+from davylamp.embedded.load import Load
 from tests.cluster.shop import Controller, Json, Shop, Traffic
 
 V2 = "hellok8s:v2"

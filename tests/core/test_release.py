@@ -350,6 +350,15 @@ def test_without_a_gate_the_deployment_stays_paused_between_releases() -> None:
     assert cluster.get("Deployment", "web")["spec"]["paused"]
 
 
+@pytest.mark.parametrize("steps", [[{"weight": 100}], [{"weight": 20, "approve": True}, {"weight": 100}]])
+def test_a_promotion_with_little_room_begins_with_pods_that_live(steps: list[Json]) -> None:
+    cluster = started(steps=steps, routed=False, maxExtraPods=1)
+    cluster.run(until=lambda: bool(cluster.all("Release")))
+    cluster.command(promote={})
+    cluster.run()
+    completed(cluster)
+
+
 def test_testers_have_pods_and_a_route_before_anybody_else() -> None:
     cluster = started(steps=[{"weight": 0, "approve": True}, {"weight": 100}], match=[TESTERS])
     cluster.run()

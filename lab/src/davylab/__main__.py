@@ -7,7 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from davylab import binaries, cluster, identity, lab, load, namespace
+from davylamp.embedded import load
+from davylamp.embedded.errors import EmbeddedError
+
+from davylab import binaries, cluster, identity, lab, namespace
 from davylab.cluster import Info, Options
 from davylab.errors import LabError
 
@@ -16,7 +19,7 @@ def main() -> None:
     try:
         args = _parser().parse_args()
         args.run(args)
-    except LabError as error:
+    except EmbeddedError as error:
         sys.exit(f"davylab: {error}")
 
 

@@ -1,79 +1,16 @@
-"""The little of a Kubernetes client that the lab needs itself: requests, and the lines of a watch."""
+"""The lab's own session with its API server."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import aiohttp
-import msgspec
+from davylamp.embedded.kubelet.api import Api
 
 from davylab.identity import server_and_token
 
-STRATEGIC = "application/strategic-merge-patch+json"
-MERGE = "application/merge-patch+json"
 
-
-class ApiError(Exception):
-    """An answer other than 2xx."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-
-
-class Api:
-    """A session with the API server. ``connections`` bounds how many requests run at once."""
-
-    def __init__(self, kubeconfig: Path, certificate: Path, connections: int = 32) -> None:
-        self.server, self.token = server_and_token(kubeconfig)
-        self.tls = ssl.create_default_context(cafile=str(certificate))
-        self.connections = connections
-
-    async def __aenter__(self) -> Api:
-        # The watch has a connection of its own beside the bounded ones.
-        self.session = aiohttp.ClientSession(
-            base_url=self.server,
-            headers={"Authorization": f"Bearer {self.token}"},
-            connector=aiohttp.TCPConnector(limit=self.connections + 1, ssl=self.tls),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30),
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.session.close()
-
-    async def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> bytes:
-        """The answer's body. Raises ApiError, or aiohttp.ClientError when there was no answer."""
-        data = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": content_type} if data else None
-        async with self.session.request(method, path, data=data, headers=headers) as response:
-            content = await response.read()
-            if response.status >= 300:
-                raise ApiError(response.status, message_of(content))
-            return content
-
-    async def watch(self, path: str, **params: str) -> AsyncIterator[bytes]:
-        """The lines of a watch, until the server ends it."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-        async with self.session.get(path, params={"watch": "true", **params}, timeout=timeout) as response:
-            if response.status >= 300:
-                raise ApiError(response.status, message_of(await response.read()))
-            rest = b""
-            async for chunk in response.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
-
-
-def message_of(content: bytes) -> str:
-    """The message of a Status object, or the text itself."""
-    try:
-        return str(msgspec.json.decode(content)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return content.decode(errors="replace")[:300]
+def connect(kubeconfig: Path, certificate: Path) -> Api:
+    """A session as the user of ``kubeconfig``."""
+    server, token = server_and_token(kubeconfig)
+    return Api(server, token, ssl.create_default_context(cafile=str(certificate)))

@@ -25,14 +25,17 @@ from typing import Any
 import aiohttp
 import msgspec
 import yaml
+from davylamp.embedded import process
+from davylamp.embedded.kubelet.api import Api, ApiError
+from davylamp.embedded.traefik import ingress_class
+from davylamp.embedded.wheels import program
 
-from davylab import binaries, identity, namespace, process, relay, traefik
-from davylab.api import Api, ApiError
+from davylab import binaries, identity, namespace, relay, traefik
+from davylab.api import connect
 from davylab.binaries import Binaries
 from davylab.errors import LabError
 from davylab.identity import ADMIN, API_PORT, DAVYLAMP, KUBELET, TRAEFIK, Paths, User
 from davylab.namespace import API_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
-from davylab.wheels import program
 
 START_TIMEOUT = 60.0
 RESTART_PAUSE = 0.3
@@ -134,7 +137,7 @@ async def run(
     async def starting() -> Info:
         for name in ("etcd", "kube-apiserver"):
             children[name] = _start(components[name], paths)
-        async with Api(paths.kubeconfig(inside=True), paths.certificate) as api:
+        async with connect(paths.kubeconfig(inside=True), paths.certificate) as api:
             await _until_true("kube-apiserver", lambda: _answers(f"{api.server}/readyz"), children, paths)
             await _until_true("kube-apiserver", lambda: _prepare(options, api, definitions), children, paths)
             for name in components.keys() - children.keys():
@@ -143,7 +146,7 @@ async def run(
                 await _until_true(name, check, children, paths)
         await relay.serve(listeners["api"], API_ADDRESS, API_PORT)
         if "traefik" in listeners:
-            await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.WEB_PORT)
+            await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.PORT)
         info = _info(options, paths, listeners, children, user_namespace, time.monotonic() - began)
         _write_info(paths, info)
         return info
@@ -291,7 +294,7 @@ def _scheduler(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
 async def _prepare(options: Options, api: Api, definitions: list[dict[str, Any]]) -> bool:
     """Objects that have to be there before Traefik starts; an earlier run may have made them."""
     if options.traefik or options.gateway:
-        await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", traefik.ingress_class())
+        await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", ingress_class())
     if options.gateway:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for definition in definitions:
@@ -324,7 +327,7 @@ def _checks(options: Options, api: Api) -> dict[str, Callable[[], Awaitable[bool
         "kubelet": nodes,
     }
     if options.traefik or options.gateway:
-        checks["traefik"] = lambda: _answers(f"http://{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}/ping")
+        checks["traefik"] = lambda: _answers(f"http://{traefik.ADMIN}/ping")
     return checks
 
 
@@ -438,8 +441,8 @@ def _info(
         api=host["api"],
         inside_api=f"{API_ADDRESS}:{API_PORT}",
         traefik=host.get("traefik"),
-        inside_traefik=f"{TRAEFIK_ADDRESS}:{traefik.WEB_PORT}" if proxied else None,
-        traefik_admin=f"{TRAEFIK_ADDRESS}:{traefik.ADMIN_PORT}" if proxied else None,
+        inside_traefik=traefik.WEB if proxied else None,
+        traefik_admin=traefik.ADMIN if proxied else None,
         audit_log=str(paths.logs / "audit.log") if options.audit else None,
         logs=str(paths.logs),
         seconds_to_ready=round(seconds, 2),

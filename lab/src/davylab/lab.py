@@ -16,17 +16,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
+from davylamp.embedded.waiting import POLL, wait
+from davylamp.embedded.wheels import program
 
 from davylab import cluster, identity, namespace
 from davylab.cluster import Info
 from davylab.errors import LabError
 from davylab.identity import Paths, User
-from davylab.wheels import program
 
 T = TypeVar("T")
 
 BUILD_AND_START_TIMEOUT = 3600.0  # the first start builds the binaries
-POLL = 0.05
 
 
 class Lab:
@@ -100,6 +100,11 @@ class Lab:
         """For processes started with `spawn`, as admin."""
         return Path(self.info.inside_kubeconfig)
 
+    @property
+    def controller_kubeconfig(self) -> Path:
+        """For Davylamp's controller, started with `spawn`: a service account with the rights of its installation."""
+        return self.kubeconfig_of("davylamp", inside=True)
+
     def kubeconfig_of(self, user: str, *, inside: bool = False) -> Path:
         """The kubeconfig of another user of the token file: `davylamp`, or one given as ``users``."""
         path = Paths(self.state).kubeconfig(User(user, user, ()), inside=inside)
@@ -167,7 +172,7 @@ class Lab:
         return done.stdout
 
     def wait(self, predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
-        """Calls ``predicate`` (``every`` s) until it is true, and returns its answer; LabError after ``timeout`` s.
+        """Calls ``predicate`` (``every`` s) until true, and returns its answer; EmbeddedError after ``timeout`` s.
 
         A LabError of the predicate itself (kubectl: not found yet) counts as "not yet".
         """
@@ -205,22 +210,6 @@ class Lab:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-
-
-def wait(predicate: Callable[[], T], timeout: float = 30.0, what: str = "", *, every: float = POLL) -> T:
-    """See `Lab.wait`."""
-    deadline = time.monotonic() + timeout
-    while True:
-        problem: object
-        try:
-            if found := predicate():
-                return found
-            problem = found
-        except LabError as error:
-            problem = error
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout:g} s for {what or 'a condition'}; the last answer was {problem!r}")
-        time.sleep(every)
 
 
 def start(flags: Sequence[str], state: Path, *, end_with_us: bool) -> subprocess.Popen[bytes]:

@@ -1,57 +1,29 @@
-"""Traefik as the lab's ingress controller: how it is started, and the objects that it needs."""
+"""Traefik as the lab's ingress controller: how it is started, and the objects that Gateway API needs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import yaml
+from davylamp.embedded import traefik
 
 from davylab import binaries
 from davylab.namespace import TRAEFIK_ADDRESS
-from davylab.wheels import program
 
-WEB_PORT = 80
-ADMIN_PORT = 9000  # /ping, /metrics and /api/rawdata
-INGRESS_CLASS = "nginx"
+PORT = 80
+WEB = f"{TRAEFIK_ADDRESS}:{PORT}"
+ADMIN = f"{TRAEFIK_ADDRESS}:9000"
 
 
 def command(*, throttle: float | None, gateway: bool) -> list[str]:
-    """Traefik's command line. ``throttle``: the least seconds between two configurations (Traefik: 2).
-
-    It binds one address, never 0.0.0.0, which would take the port from every pod.
-    """
-    args = [
-        str(program("traefik")),
-        f"--entrypoints.web.address={TRAEFIK_ADDRESS}:{WEB_PORT}",
-        f"--entrypoints.traefik.address={TRAEFIK_ADDRESS}:{ADMIN_PORT}",
-        "--entrypoints.web.transport.lifecycle.gracetimeout=1s",
-        "--api.insecure=true",
-        "--ping=true",
-        "--metrics.prometheus=true",
-        "--metrics.prometheus.addservicesLabels=true",
-        "--global.checknewversion=false",
-        "--global.sendanonymoususage=false",
-        "--log.level=INFO",
-        "--providers.kubernetesingressnginx=true",
-        f"--providers.kubernetesingressnginx.publishstatusaddress={TRAEFIK_ADDRESS}",
-    ]
-    if throttle is not None:
-        args.append(f"--providers.kubernetesingressnginx.throttleduration={throttle}s")
+    """Traefik's command line. ``throttle``: the least seconds between two configurations (Traefik: 2)."""
+    args = traefik.command(WEB, ADMIN, throttle=throttle, status_address=TRAEFIK_ADDRESS)
     if gateway:
         args.append("--providers.kubernetesgateway=true")
         args.append(f"--providers.kubernetesgateway.statusaddress.ip={TRAEFIK_ADDRESS}")
         if throttle is not None:
             args.append(f"--providers.kubernetesgateway.throttleduration={throttle}s")
     return args
-
-
-def ingress_class() -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "IngressClass",
-        "metadata": {"name": INGRESS_CLASS},
-        "spec": {"controller": "k8s.io/ingress-nginx"},
-    }
 
 
 def gateway_crds() -> list[dict[str, Any]]:

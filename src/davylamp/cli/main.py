@@ -66,6 +66,11 @@ class Gate(StrEnum):
     FALLBACK = "fallback"
 
 
+class Cluster(StrEnum):
+    EMBEDDED = "embedded"
+    REAL = "real"
+
+
 class LogFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -378,6 +383,22 @@ def controller(
         return exits.OK
 
     _run(until_stopped())
+
+
+@app.command(rich_help_panel=SET_UP)
+def demo(
+    cluster: Annotated[
+        Cluster, typer.Option(help="In this process, or etcd and Kubernetes' own programs (davylab).")
+    ] = Cluster.EMBEDDED,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running, until Ctrl-C.")] = False,
+) -> None:
+    """See a good and a bad release live in a minute, on a cluster of its own.
+
+    It exits with 0 if both releases ended as they should and every request was answered.
+    """
+    from davylamp.cli.demo import demo
+
+    _run(demo(cluster.value, keep=keep))
 
 
 @app.command(rich_help_panel=SET_UP)

@@ -18,12 +18,16 @@ from davylamp.core.decision import Plan
 from davylamp.core.step import Missing, as_actions, bring_about, saturable
 
 FULL = Step(weight=100)
+ROOM = Step(weight=99)
+"""Without routes: as many pods as may run beside the Deployment's."""
 
 
 def promote(case: Case, now: datetime) -> Plan:
-    """All traffic to the canary, then adoption. Up to the adoption there is a way back."""
-    if saturable(case):
-        reached = bring_about(case, FULL, now)
+    """All traffic to the canary, then adoption. Up to the adoption there is a way back. Where there is no room for
+    all of it, what there is room for must live before the Deployment's own rolling update goes on with it."""
+    wanted = FULL if saturable(case) else ROOM if case.canary is None else None
+    if wanted is not None:
+        reached = bring_about(case, wanted, now)
         if isinstance(reached, Missing):
             return Plan(reached.actions, "Promoting", f"completing: {reached.message}", reached.wake_at)
     return Plan(_adopt(case), "Promoting", "giving the canary's pods to the Deployment")

@@ -29,15 +29,19 @@ def watch_over(world: World, now: datetime) -> Plan:
         return _unpaused(world, deployment, running, template)
     if not running or deployment.spec.replicas == 0:
         return Plan(_go_on(world, deployment), "NoPods", "no version runs, so there is nothing to compare with")
+    before = [release for release in world.releases if release.spec.template == template]
+    last = max(before, key=lambda release: release.spec.attempt, default=None)
+    rejected = last is not None and last.status.phase is Phase.ROLLED_BACK and last.spec.retry is None
     if len(running) > 1:
+        if _ours(deployment) and not rejected and any(rs.spec.template_hash == template for rs in running):
+            message = "two versions run already, and the Deployment asks for one of them: Kubernetes rolls it out"
+            return Plan(unpause(deployment), "Rolling", message)
         found = " and ".join(f"{rs.metadata.name} ({rs.status.replicas})" for rs in running)
         return Plan((), "TwoVersions", f"two versions run, {found}: which one is stable can't be told")
     stable = running[0]
     if stable.spec.template_hash == template:
         return Plan(_go_on(world, deployment), "Stable", f"all pods run {manifests.images(stable.spec.template)}")
-    before = [release for release in world.releases if release.spec.template == template]
-    last = max(before, key=lambda release: release.spec.attempt, default=None)
-    if last is not None and last.status.phase is Phase.ROLLED_BACK and last.spec.retry is None:
+    if last is not None and rejected:
         return _held(world, deployment, last, now)
     attempt = last.spec.attempt + 1 if last else 1
     manifest = manifests.release(deployment, policy, world.traffic, stable, template, attempt)
@@ -94,16 +98,19 @@ def _unpaused(world: World, deployment: Deployment, running: list[ReplicaSet], t
 
 def _go_on(world: World, deployment: Deployment) -> tuple[Patch, ...]:
     """Undo a pause that was the gate's; one that a person made stays."""
-    if world.gate == "fallback" or names.PAUSED_BY not in deployment.metadata.annotations:
-        return ()
-    return unpause(deployment)
+    return unpause(deployment) if world.gate == "admission" and _ours(deployment) else ()
+
+
+def _ours(deployment: Deployment) -> bool:
+    """True where the pause is the gate's or ours, and no person's."""
+    return names.PAUSED_BY in deployment.metadata.annotations
 
 
 def _let_go(world: World, deployment: Deployment) -> tuple[Patch, ...]:
     """A pause of ours ends with the policy, where going on changes no pod. A template that is held stays held: whether
     it may roll is for a person to say."""
     template = template_hash(deployment.spec.template)
-    if names.PAUSED_BY not in deployment.metadata.annotations:
+    if not _ours(deployment):
         return ()
     return unpause(deployment) if all(rs.spec.template_hash == template for rs in active(world)) else ()
 

@@ -1,0 +1,71 @@
+"""A whole cluster in this process: store, controllers, pods. Serving it over HTTP is up to `davylamp.embedded.http`."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from davylamp.embedded.client import Local
+from davylamp.embedded.controllers.loop import Controllers
+from davylamp.embedded.kubelet.imagined import Behave, Course, Imagined
+from davylamp.embedded.store import ADMIN, Object, Store
+from davylamp.kube.clock import Clock
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+class Cluster:
+    """Store, Kubernetes' controllers and imagined pods on one clock; everything happens in its event loop.
+
+    >>> async with Cluster(clock) as cluster:       # doctest: +SKIP
+    ...     await cluster.api().create(manifest)
+
+    `behave` says what becomes of each pod, `seed` makes names and uids repeatable. Without `events` no Events are
+    recorded, and without `managed` no managedFields are kept: both cost time that a simulation needs. With
+    `imagined=False` there is no Node, and somebody else runs the pods (`davylamp.embedded.served`).
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        behave: Behave = lambda pod: Course(),
+        seed: int = 0,
+        events: bool = True,
+        managed: bool = True,
+        imagined: bool = True,
+    ) -> None:
+        self.clock = clock
+        self.store = Store(clock, seed=seed, managed=managed)
+        self.controllers = Controllers(self.store, events=events)
+        self.pods = Imagined(self.store, behave)
+        self._imagined = imagined
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        for name in NAMESPACES:
+            if self.store.get("Namespace", "", name) is None:
+                self.store.create(_namespace(name))
+        self.controllers.start()
+        if self._imagined:
+            self.pods.start()
+
+    def stop(self) -> None:
+        self.pods.stop()
+        self.controllers.stop()
+
+    def api(self, user: str = ADMIN) -> Local:
+        """The cluster as one user sees it."""
+        return Local(self.store, user=user)
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

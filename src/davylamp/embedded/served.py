@@ -1,0 +1,102 @@
+"""The embedded cluster as other programs see it: over HTTP on loopback, with pods that are processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import py_compile
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from davylamp.embedded import hellok8s
+from davylamp.embedded.cluster import Cluster
+from davylamp.embedded.kubelet.agent import Agent, serve
+from davylamp.embedded.kubelet.api import Api
+from davylamp.embedded.kubelet.network import on_loopback
+from davylamp.embedded.kubelet.pod import Settings
+from davylamp.embedded.kubelet.reading import AgentLogs
+from davylamp.embedded.server import Server
+from davylamp.embedded.store import ADMIN
+from davylamp.kube.clock import SystemClock
+
+CONTROLLER = "system:serviceaccount:davylamp-system:davylamp"
+USERS = {"admin": ADMIN, "davylamp": CONTROLLER, "traefik": "traefik", "kubelet": "system:node:node-1"}
+"""User names by the short names that kubeconfig files have."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A cluster that is being served."""
+
+    cluster: Cluster
+    address: str
+    """`http://127.0.0.1:PORT`"""
+    kubeconfigs: Mapping[str, Path]
+    """By short name: admin, davylamp (the controller's), traefik, kubelet."""
+
+
+@contextlib.asynccontextmanager
+async def served(
+    state: Path, *, port: int = 0, nodes: int = 1, restart_cap: float = 10.0, seed: int = 0, processes: bool = True
+) -> AsyncIterator[Served]:
+    """A cluster on the clock of this machine, served until the block is left.
+
+    `state` is a folder for kubeconfigs and logs. `restart_cap` bounds the back-off of containers that crash, in
+    seconds. With `processes=False` pods are imagined.
+    """
+    tokens = {short: secrets.token_urlsafe(24) for short in USERS}
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = Cluster(SystemClock(), seed=seed, imagined=not processes)
+        await stack.enter_async_context(cluster)
+        # Without TLS kubectl sends no token: who sends none is the admin.
+        users = {token: USERS[short] for short, token in tokens.items()} | {"": ADMIN}
+        server = Server(cluster.store, users)
+        address = await stack.enter_async_context(server.running(port=port))
+        kubeconfigs = {
+            short: _write_kubeconfig(state, short, address, token, admin=short == "admin")
+            for short, token in tokens.items()
+        }
+        if processes:
+            names = [f"node-{i + 1}" for i in range(nodes)]
+            await stack.enter_async_context(
+                _pods(cluster, Api(address, tokens["kubelet"]), names, state, restart_cap),
+            )
+        yield Served(cluster, address, kubeconfigs)
+
+
+@contextlib.asynccontextmanager
+async def _pods(cluster: Cluster, api: Api, nodes: list[str], state: Path, restart_cap: float) -> AsyncIterator[None]:
+    """A kubelet at work, over the API server's own port; its processes end with the block."""
+    compiled = py_compile.compile(hellok8s.__file__, cfile=str(state / "hellok8s.pyc"), doraise=True)
+    assert compiled
+    async with api:
+        settings = Settings(api, [sys.executable, "-S", "-E", compiled], state / "pods", restart_cap)
+        agent = Agent(settings, on_loopback(nodes))
+        cluster.store.logs = AgentLogs(agent)
+        task = asyncio.create_task(serve(agent))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _write_kubeconfig(state: Path, short: str, address: str, token: str, *, admin: bool) -> Path:
+    """kubeconfig for the admin, kubeconfig.SHORT for others; YAML is a superset of the JSON written here."""
+    path = state / ("kubeconfig" if admin else f"kubeconfig.{short}")
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "embedded", "cluster": {"server": address}}],
+        "users": [{"name": short, "user": {"token": token}}],
+        "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": short}}],
+        "current-context": "embedded",
+    }
+    state.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path

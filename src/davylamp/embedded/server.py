@@ -1,0 +1,190 @@
+"""The store over HTTP, as the API server offers it: aiohttp on a loopback port."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from davylamp.embedded import discovery, reviews, routes, status
+from davylamp.embedded.bodies import Query, body_of, options_of, query_of
+from davylamp.embedded.resources import VERSION, Resource
+from davylamp.embedded.serving import Answer, Serving
+from davylamp.embedded.status import StatusError
+from davylamp.embedded.store import ADMIN, Object, Store
+from davylamp.embedded.streams import stream_log, stream_watch
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+LARGEST = 3 << 20
+"""Bytes of a request; etcd's limit is 1.5 MiB."""
+
+
+class Server:
+    """A store on a port. `tokens` maps bearer tokens to user names; who sends none is the administrator."""
+
+    def __init__(self, store: Store, tokens: Mapping[str, str] | None = None) -> None:
+        self.store = store
+        self.address = ""
+        self._tokens = dict(tokens or {})
+        self._serving = Serving(store)
+        self._documents: dict[str, bytes] = {}
+        self._documents_at = 0
+
+    @asynccontextmanager
+    async def running(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """Serve until left; gives the address, `http://host:port`."""
+        app = web.Application(client_max_size=LARGEST)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            bound = runner.addresses[0]
+            self.address = f"http://{bound[0]}:{bound[1]}"
+            yield self.address
+        finally:
+            await runner.cleanup()
+
+    def cut(self) -> None:
+        """End all watches, as a server does after a while."""
+        self._serving.cut()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            user = self._user(request)
+            return await self._answer(request, user)
+        except StatusError as error:
+            return _json(error.status, error.code)
+        except Exception as error:  # An API server answers 500, it doesn't break off.
+            log.exception("%s %s", request.method, request.path_qs)
+            failure = StatusError(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")
+            return _json(failure.status, 500)
+
+    def _user(self, request: web.Request) -> str:
+        header = request.headers.get("Authorization", "")
+        token = header.removeprefix("Bearer ")
+        # kubectl sends no token without TLS. Whoever reaches a loopback port is this machine's user anyway.
+        user = self._tokens.get(token) if token else ADMIN
+        if user is None:
+            raise StatusError(401, "Unauthorized", "Unauthorized")
+        return request.headers.get("Impersonate-User", user)
+
+    async def _answer(self, request: web.Request, user: str) -> web.StreamResponse:
+        path = request.path.rstrip("/")
+        parts = path.strip("/").split("/")
+        depth = len(parts)
+        if parts[0] in ("api", "apis") and depth > (2 if parts[0] == "api" else 3):
+            return await self._objects(request, path, user)
+        if request.method != "GET":
+            raise status.method_not_supported()
+        if path in ("/healthz", "/readyz", "/livez"):
+            return web.Response(text="ok")
+        if path == "/version":
+            return _json(VERSION)
+        if parts[0] == "openapi":
+            return self._openapi(request, path)
+        return _json(*self._discovery(request, parts))
+
+    # --- about itself ---
+
+    def _discovery(self, request: web.Request, parts: list[str]) -> tuple[Object, int, str]:
+        resources = self.store.resources
+        versions = discovery.group_versions(resources)
+        accept = request.headers.get("Accept", "")
+        if parts in (["api"], ["apis"]):
+            core = parts == ["api"]
+            if "as=APIGroupDiscoveryList" in accept and "v=v2" in accept.replace("v=v2beta1", ""):
+                kind = f"{JSON};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                return discovery.aggregated(resources, core=core), 200, kind
+            if core:
+                return {"kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"]}, 200, JSON
+            return discovery.group_list(resources), 200, JSON
+        name, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2] if len(parts) > 2 else "")
+        if name not in versions or (version and version not in versions[name]):
+            raise status.no_such_path()
+        if not version:
+            return discovery.group(name, versions[name]), 200, JSON
+        return discovery.resource_list(resources, name, version), 200, JSON
+
+    def _openapi(self, request: web.Request, path: str) -> web.Response:
+        """OpenAPI v3 only. Version 2 is asked for as protobuf, by clients that take v3 where there is one."""
+        if self.store.kinds.revision != self._documents_at:
+            self._documents, self._documents_at = {}, self.store.kinds.revision
+        if path == "/openapi/v3":
+            if path not in self._documents:
+                index = discovery.openapi_index(self.store.resources, self.store.kinds.raw)
+                self._documents[path] = msgspec.json.encode(index)
+        elif path.startswith("/openapi/v3/api"):
+            if path not in self._documents:
+                parts = path.removeprefix("/openapi/v3/").split("/")
+                group, version = ("", parts[-1]) if parts[0] == "api" else (parts[1], parts[-1])
+                if version not in discovery.group_versions(self.store.resources).get(group, ()):
+                    raise status.no_such_path()
+                document = discovery.openapi(self.store.resources, self.store.kinds.raw, group, version)
+                self._documents[path] = msgspec.json.encode(document)
+        elif path == "/openapi/v2":
+            raise StatusError(406, "NotAcceptable", "the embedded API server has OpenAPI v3 only, at /openapi/v3")
+        else:
+            raise status.no_such_path()
+        return web.Response(body=self._documents[path], content_type=JSON)
+
+    # --- objects ---
+
+    async def _objects(self, request: web.Request, path: str, user: str) -> web.StreamResponse:
+        where = routes.place(path)
+        if (where.group, where.plural) in discovery.REVIEWS and request.method == "POST":
+            body = await body_of(request)
+            return _json(reviews.answer(where.plural, body, user, self._tokens), 201)
+        resource = self.store.resources.at(where.group, where.version, where.plural)
+        _check_place(resource, where, request.method)
+        query = query_of(request)
+        if request.method == "GET" and where.subresource == "log":
+            return await stream_log(request, self.store, where)
+        if request.method == "GET" and query.watch and not where.subresource:
+            return await stream_watch(request, self._serving, resource, where, query)
+        answer = await self._ordinary(request, resource, where, query, user)
+        return _json(answer.body, answer.code, warnings=answer.warnings)
+
+    async def _ordinary(
+        self, request: web.Request, resource: Resource, where: routes.Place, query: Query, user: str
+    ) -> Answer:
+        serving = self._serving
+        if request.method == "GET":
+            return serving.get(resource, where, query) if where.name else serving.list(resource, where, query)
+        if request.method == "DELETE":
+            options = await options_of(request, query)
+            if where.name:
+                return serving.delete(resource, where, options, user)
+            return serving.delete_collection(resource, where, query, options, user)
+        body = await body_of(request)
+        if request.method == "POST":
+            return serving.create(resource, where, query, body, user)
+        if request.method == "PUT" and where.name:
+            return serving.update(resource, where, query, body, user)
+        if request.method == "PATCH" and where.name:
+            return serving.patch(resource, where, query, body, request.content_type, user)
+        raise status.method_not_supported()
+
+
+def _check_place(resource: Resource, where: routes.Place, method: str) -> None:
+    if where.namespace and not resource.namespaced:
+        raise status.no_such_path()
+    if where.name and resource.namespaced and not where.namespace:
+        raise status.no_such_path()
+    known = {name for name, _, _ in discovery.subresources(resource)}
+    if where.subresource and where.subresource not in known:
+        raise status.no_such_path()
+
+
+def _json(body: Any, code: int = 200, content_type: str = JSON, warnings: tuple[str, ...] = ()) -> web.Response:
+    answer = web.Response(body=msgspec.json.encode(body), status=code, headers={"Content-Type": content_type})
+    for text in warnings:
+        answer.headers.add("Warning", f'299 - "{text}"')
+    return answer

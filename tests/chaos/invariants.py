@@ -1,0 +1,148 @@
+"""What must hold at every moment of a release, whatever happens: checked at each change of the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from davylamp.embedded.store import Object
+from davylamp.embedded.writing import Request
+from tests.chaos.shop import HASH, Shop, image_of
+from tests.embedded.virtual import USER
+from tests.kube.controllers import NAMESPACE
+
+WEIGHT = "nginx.ingress.kubernetes.io/canary-weight"
+
+
+class Watchman:
+    """Follows the store, and notes what must never be."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.violations: list[str] = []
+        self.disturbed = 0.0
+        """When pods were last hurt, or the number that is wanted changed: for a while then counts may be low."""
+        shop.store.admission.append(self._asked)
+        self._unsubscribe = shop.store.subscribe(self._changed)
+
+    def close(self) -> None:
+        self._unsubscribe()
+
+    def disturb(self) -> None:
+        self.disturbed = self.shop.clock.time()
+
+    @property
+    def _calm(self) -> bool:
+        return self.shop.clock.time() > self.disturbed + 60
+
+    def _asked(self, old: Object | None, new: Object, request: Request) -> Object:
+        if request.user == USER and new["kind"] == "Ingress":
+            self._weight(old, new)
+        return new
+
+    def _weight(self, old: Object | None, new: Object) -> None:
+        """No weight on a version without ready endpoints: asked of each write of ours that sends more there."""
+        weight, before = _weight_of(new), _weight_of(old)
+        if weight > before and self._calm and not self.ready("web-canary"):
+            self._note(f"weight {weight} although Service web-canary has no ready endpoint")
+
+    def _changed(self, type_: str, new: Object, old: Object | None) -> None:
+        if new["metadata"].get("namespace") != NAMESPACE:
+            return
+        match new["kind"]:
+            case "Release":
+                self._one_active()
+            case "EndpointSlice":
+                self._served(new)
+
+    def _one_active(self) -> None:
+        ends = ("Completed", "RolledBack", "Superseded", "Withdrawn", "Overridden")
+        active = [
+            r["metadata"]["name"]
+            for r in self.shop.list("Release")
+            if (r.get("status") or {}).get("phase", "Pending") not in ends
+        ]
+        if len(active) > 1:
+            self._note(f"{len(active)} releases at once: {', '.join(active)}")
+
+    def _served(self, endpoint_slice: Object) -> None:
+        """The user's Service has ready endpoints all the time, unless pods were hurt."""
+        of = (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
+        if of == "web" and self._calm and self._wanted() > 0 and not self.ready("web"):
+            self._note("Service web has no ready endpoint")
+
+    def _wanted(self) -> int:
+        found = self.shop.store.get("Deployment", NAMESPACE, "web")
+        return int(found["spec"]["replicas"]) if found is not None else 0
+
+    def ready(self, service: str) -> list[str]:
+        """Names of the pods that a Service offers."""
+        found = []
+        for one in self.shop.list("EndpointSlice"):
+            if one["metadata"]["labels"].get("kubernetes.io/service-name") == service:
+                found += [e["targetRef"]["name"] for e in one.get("endpoints") or () if e["conditions"].get("ready")]
+        return found
+
+    def _note(self, what: str) -> None:
+        self.violations.append(f"{self.shop.clock.time():.1f} s: {what}")
+
+    # --- at rest ---
+
+    def at_rest(self, ingress: Object, service: Object, state: str) -> list[str]:
+        """What is wrong when nothing happens any more, beside what was noted on the way. `state` is what `davy status`
+        calls it."""
+        pods = [] if state == "TwoVersions" else self._pods_as_wanted()
+        return [*self.violations, *self._given_back(ingress, service), *pods, *self._quarantined()]
+
+    def _given_back(self, ingress: Object, service: Object) -> list[str]:
+        wrong = []
+        if self.shop.get("Ingress")["spec"] != ingress["spec"]:
+            wrong.append("the user's Ingress is not as it was")
+        if not self._under_way():
+            wrong += [f"left over: {left}" for left in self.shop.leftovers()]
+            if self.shop.get("Service")["spec"]["selector"] != service["spec"]["selector"]:
+                wrong.append("the Service's selector is not as it was")
+        return wrong
+
+    def _under_way(self) -> bool:
+        return any(
+            _phase(r) in ("Pending", "Progressing", "Promoting", "RollingBack") for r in self.shop.list("Release")
+        )
+
+    def _pods_as_wanted(self) -> list[str]:
+        """The Deployment's own pods are all there, but where people let Kubernetes roll out what can't live."""
+        web = self.shop.get("Deployment")
+        status = web.get("status") or {}
+        if not web["spec"].get("paused") and image_of(web) not in ("hellok8s:v1", "hellok8s:v2", "hellok8s:v3"):
+            return []
+        available, wanted = status.get("availableReplicas", 0), web["spec"]["replicas"]
+        return [] if available >= wanted else [f"{available} of {wanted} pods are available at rest"]
+
+    def _quarantined(self) -> list[str]:
+        """A template that was rejected, and that the Deployment still asks for, has no pods."""
+        web = self.shop.get("Deployment")
+        if not web["spec"].get("paused") or self._under_way():
+            return []
+        wanted = image_of(web)
+        rejected = any(r["spec"]["canary"].get("image") == wanted and _phase(r) == "RolledBack" for r in self._last())
+        pods = [pod["metadata"]["name"] for pod in self.shop.list("Pod") if image_of(pod) == wanted]
+        stable = self.shop.images() == {wanted}
+        return [f"rejected {wanted} has pods: {', '.join(pods)}"] if rejected and pods and not stable else []
+
+    def _last(self) -> list[Object]:
+        """The newest release of each template."""
+        newest: dict[str, Any] = {}
+        for release in sorted(self.shop.list("Release"), key=lambda r: int(r["spec"].get("attempt", 1))):
+            newest[release["spec"]["template"]] = release
+        return list(newest.values())
+
+
+def _phase(release: Object) -> str:
+    return str((release.get("status") or {}).get("phase", "Pending"))
+
+
+def _weight_of(ingress: Object | None) -> int:
+    annotations = ((ingress or {}).get("metadata") or {}).get("annotations") or {}
+    return int(annotations.get(WEIGHT, 0))
+
+
+__all__ = ["HASH", "Watchman"]

@@ -1,0 +1,243 @@
+"""People, the API server, pods and controllers do anything in any order; what must hold, holds.
+
+`make test` runs a bounded, repeatable number of stories; `make soak` (CHAOS_EXAMPLES, CHAOS_STEPS) as many as wanted,
+each time others. A story that fails is shrunk, and becomes a test of its own in `test_stories.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from davylamp.core.actions import Ref
+from davylamp.embedded.clock import LoopClock, VirtualLoop
+from davylamp.embedded.status import StatusError
+from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost, Refused, Slow
+from tests.chaos.invariants import Watchman
+from tests.chaos.shop import BAD, GOOD, Shop, shop
+from tests.kube.controllers import NAMESPACE, ROUTED, policy
+
+T = TypeVar("T")
+SOAKING = "CHAOS_EXAMPLES" in os.environ
+FAULTS = st.sampled_from(
+    [
+        Crash("before"),
+        Crash("after"),
+        Lost(),
+        CONFLICT,
+        Refused(500, "InternalError"),
+        Refused(429, "TooManyRequests"),
+        Slow(7),
+        Slow(90),
+    ]
+)
+STEPS = st.sampled_from(
+    [
+        [{"weight": 10, "hold": "30s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "30s"}],
+        [{"weight": 20, "approve": True}, {"weight": 100}],
+        [{"weight": 50}],
+        [{"weight": 0, "replicas": 1, "hold": "20s"}, {"weight": 100, "approve": True}],
+    ]
+)
+
+
+class Chaos(RuleBasedStateMachine):
+    """One story. Rules do one thing each; time passes only where a rule lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.clock = LoopClock(self.loop)
+        self.around = shop(self.clock)
+        self.shop: Shop = self.run(self.around.__aenter__())
+        self.faults: list[Fault] = []
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(what)
+
+    @initialize(
+        steps=STEPS,
+        routed=st.booleans(),
+        failure=st.sampled_from(["hold", "revert"]),
+        extra=st.sampled_from([1, "100%"]),
+    )
+    def open(self, steps: list[dict[str, Any]], routed: bool, failure: str, extra: int | str) -> None:
+        steps = steps if routed else [step for step in steps if step["weight"] > 0]
+        if not routed:
+            steps = [step if step["weight"] < 100 else {"weight": 100} for step in steps]
+        spec = {"steps": steps, "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
+        self.routed = routed
+        self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
+        self.run(self.shop.open(**self.spec))
+        self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")
+        self.watchman = Watchman(self.shop)
+        self.controller()
+        self.wait(5)
+
+    def _do(self, deed: Callable[..., object], *args: object) -> None:
+        """Something that may be refused, as for a person."""
+
+        async def done() -> None:
+            try:
+                deed(*args)
+            except StatusError:
+                return
+
+        self.run(done())
+
+    # --- time ---
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 3, 20, 70]))
+    def wait(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    # --- people ---
+
+    @rule(image=st.sampled_from([*GOOD, *BAD]))
+    def set_image(self, image: str) -> None:
+        self._do(lambda: self.shop.set_image(image))
+
+    @rule(replicas=st.integers(1, 6))
+    def scale(self, replicas: int) -> None:
+        self.watchman.disturb()
+        self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"replicas": replicas}}))
+
+    @rule(
+        fields=st.sampled_from(
+            [
+                {"abort": {"by": "a test"}},
+                {"promote": {"by": "a test"}},
+                {"retry": {"by": "a test"}},
+                {"paused": {"by": "a test"}},
+                {"paused": None},
+                {"approved": {"step": 1}},
+                {"approved": {"step": 3}},
+            ]
+        )
+    )
+    def say(self, fields: dict[str, Any]) -> None:
+        self._do(lambda: self.shop.command(**fields))
+
+    @rule(steps=STEPS)
+    def edit_policy(self, steps: list[dict[str, Any]]) -> None:
+        if self.routed:
+            self._do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": steps}}))
+
+    @rule()
+    def resume(self) -> None:
+        """`kubectl rollout resume`. Kubernetes then rolls by itself, whatever becomes of the Service meanwhile."""
+        self.watchman.disturb()
+        self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"paused": False}}))
+
+    @rule(kind=st.sampled_from(["Release", "ReleasePolicy", "Ingress", "Service", "ReplicaSet"]))
+    def delete_one_of_ours(self, kind: str) -> None:
+        self.watchman.disturb()
+        mine = [obj for obj in self.shop.list(kind) if obj["metadata"]["name"] != "web" or kind == "ReleasePolicy"]
+        if kind == "ReplicaSet":
+            mine = [rs for rs in mine if any(o["kind"] == "Release" for o in rs["metadata"].get("ownerReferences", []))]
+        for obj in mine[-1:]:
+            self._do(self.shop.store.delete, kind, NAMESPACE, obj["metadata"]["name"])
+
+    @rule()
+    def put_the_policy_back(self) -> None:
+        self._do(lambda: self.shop.put(policy(**self.spec)))
+
+    @rule(number=st.integers(0, 5))
+    def delete_a_pod(self, number: int) -> None:
+        self.watchman.disturb()
+        for pod in self.shop.list("Pod")[number : number + 1]:
+            self._do(self.shop.store.delete, "Pod", NAMESPACE, pod["metadata"]["name"])
+
+    # --- pods ---
+
+    @rule(number=st.integers(0, 5))
+    def crash_a_pod(self, number: int) -> None:
+        self.watchman.disturb()
+        for pod in self.shop.list("Pod")[number : number + 1]:
+            self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
+
+    # --- the API server ---
+
+    @rule(fault=FAULTS, after=st.integers(0, 3))
+    def fail_a_write(self, fault: Fault, after: int) -> None:
+        left = [after]
+
+        def happens(number: int, verb: str, ref: Ref) -> Fault | None:
+            left[0] -= 1
+            return fault if left[0] == -1 else None
+
+        for process in self.shop.processes[:1]:
+            process.api.fault = happens
+
+    @rule(lag=st.sampled_from([0.0, 1.0, 10.0]))
+    def late_watches(self, lag: float) -> None:
+        for process in self.shop.processes:
+            process.api.lag = lag
+
+    @rule()
+    def cut_watches(self) -> None:
+        for process in self.shop.processes:
+            process.api.inner.cut()
+        self.wait(0.01)
+
+    # --- controllers ---
+
+    @rule()
+    def controller(self) -> None:
+        """A (further) one starts: two at once for a moment, as when a leader is slow to learn that it is none."""
+        if len(self.shop.processes) < 2:
+            self.run(_started(self.shop))
+
+    @precondition(lambda self: len(self.shop.processes) > 0)
+    @rule()
+    def kill(self) -> None:
+        self.run(self.shop.processes.pop(0).kill())
+
+    # --- what must hold ---
+
+    @invariant()
+    def nothing_forbidden_has_happened(self) -> None:
+        assert getattr(self, "watchman", None) is None or self.watchman.violations == []
+
+    @invariant()
+    def status_can_tell_what_is_going_on(self) -> None:
+        if getattr(self, "watchman", None) is not None:
+            view = self.run(self.shop.view())
+            assert view.state
+
+    def teardown(self) -> None:
+        try:
+            if getattr(self, "watchman", None) is not None:
+                self.run(self._end())
+        finally:
+            self.run(self.around.__aexit__(None, None, None))
+            self.loop.close()
+
+    async def _end(self) -> None:
+        """Everything works again, one controller runs, and nobody does anything more: all comes to rest, well."""
+        await self.shop.kill_controllers()
+        self.shop.start_controller()
+        await self.shop.rest(7200)
+        state = (await self.shop.view()).state
+        wrong = self.watchman.at_rest(self.ingress, self.service, state)
+        assert wrong == [], self.shop.state()
+
+
+async def _started(here: Shop) -> None:
+    here.start_controller()
+
+
+Chaos.TestCase.settings = settings(
+    max_examples=int(os.environ.get("CHAOS_EXAMPLES", "60")),
+    stateful_step_count=int(os.environ.get("CHAOS_STEPS", "20")),
+    deadline=None,
+    derandomize=not SOAKING,
+    print_blob=True,
+)
+TestChaos = Chaos.TestCase

@@ -1,0 +1,49 @@
+"""Every test here runs on the embedded cluster and, marked `cluster`, on the real control plane, which is right."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.harness import Cluster, Running, Space
+from tests.contract.workloads import Workloads
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=pytest.mark.cluster)])
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """$DAVYLAB_STATE names a real control plane that is running already; otherwise one is started."""
+    if request.param == "embedded":
+        running = Running(tmp_path_factory.mktemp("embedded"))
+        yield Cluster(running.kubeconfig, real=False)
+        running.stop()
+        return
+    from davylab import Lab
+    from davylab.identity import Paths
+
+    state = os.environ.get("DAVYLAB_STATE")
+    with Lab.attach(state) if state else Lab() as lab:
+        certificate = Paths(lab.state).certificate
+        yield Cluster(lab.kubeconfig, real=True, certificate=certificate)
+
+
+@pytest.fixture
+def space(cluster: Cluster) -> Iterator[Space]:
+    """An empty namespace, deleted after the test."""
+    name = f"contract-{os.getpid()}-{next(_numbers)}"
+    cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    if cluster.real:
+        cluster.wait(lambda: cluster.request("GET", account).code == 200, "the default service account")
+    yield Space(cluster, name)
+    cluster.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def here(space: Space) -> Workloads:
+    """The same namespace, asked about its workloads."""
+    return Workloads(space)

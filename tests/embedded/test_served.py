@@ -1,0 +1,144 @@
+"""Pods that are processes on the embedded cluster, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from davylamp.embedded.kubelet import network
+from davylamp.embedded.kubelet.network import Network
+from davylamp.embedded.served import Served, served
+from davylamp.embedded.store import Object
+from tests.contract.workloads import deployment, service
+
+PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
+
+
+def hello(tag: str, replicas: int = 2, **env: str) -> Object:
+    variables = [{"name": name, "value": value} for name, value in {"DRAIN_SECONDS": "0", **env}.items()]
+    container = {"ports": [{"name": "web", "containerPort": 8080}], "readinessProbe": PROBE, "env": variables}
+    manifest = deployment(replicas=replicas, image=f"hellok8s:{tag}", container=container)
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": "default"}}
+
+
+async def until(here: Served, condition: Callable[[], Any], seconds: float = 15) -> Any:
+    """Waits until something in the cluster is so, looking after each change."""
+    changed = asyncio.Event()
+    unsubscribe = here.cluster.store.subscribe(lambda *_: changed.set())
+    try:
+        async with asyncio.timeout(seconds):
+            while not (found := condition()):
+                changed.clear()
+                await changed.wait()
+            return found
+    finally:
+        unsubscribe()
+
+
+def settled(here: Served) -> bool:
+    found = here.cluster.store.get("Deployment", "default", "web")
+    assert found is not None
+    status = found.get("status", {})
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+    seen = status.get("observedGeneration") == found["metadata"]["generation"]
+    return bool(seen and counts == [found["spec"]["replicas"]] * 3 and not status.get("terminatingReplicas"))
+
+
+def endpoints(here: Served) -> list[tuple[str, int]]:
+    """Where the Service's ready pods are."""
+    slices = here.cluster.store.list("EndpointSlice", "default")
+    return [
+        (endpoint["addresses"][0], slice_["ports"][0]["port"])
+        for slice_ in slices
+        for endpoint in slice_.get("endpoints") or ()
+        if endpoint["conditions"]["ready"]
+    ]
+
+
+async def answers(here: Served) -> list[str]:
+    async with aiohttp.ClientSession() as session:
+        found = []
+        for address, port in endpoints(here):
+            async with session.get(f"http://{address}:{port}/") as response:
+                found.append(await response.text())
+        return found
+
+
+async def get_text(here: Served, path: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"{here.address}{path}") as response:
+        return await response.text()
+
+
+async def logged(here: Served, path: str, words: str) -> None:
+    """Follows a log until it says `words`: a container may be ready before its first line is read."""
+    follow = f"{here.address}{path}?follow=true"
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session, session.get(follow) as response:
+        async for line in response.content:
+            if words in line.decode():
+                return
+    raise AssertionError(f"the log ended without {words!r}")
+
+
+async def test_pods_are_processes_that_answer_and_are_replaced_and_end(tmp_path: Path) -> None:
+    async with served(tmp_path) as here:
+        here.cluster.store.create(hello("v1"))
+        here.cluster.store.create({**service(target="web"), "metadata": {"name": "web", "namespace": "default"}})
+        await until(here, lambda: settled(here) and len(endpoints(here)) == 2)
+        assert all("v1" in text for text in await answers(here))
+        pod = here.cluster.store.list("Pod", "default")[0]["metadata"]["name"]
+        await logged(here, f"/api/v1/namespaces/default/pods/{pod}/log", "listening")
+        here.cluster.store.patch(
+            "Deployment", "default", "web", {"spec": {"template": hello("v2")["spec"]["template"]}}
+        )
+        await until(here, lambda: settled(here) and len(endpoints(here)) == 2)
+        assert all("v2" in text for text in await answers(here))
+        left = endpoints(here)
+    for address, port in left:
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection(address, port)
+
+
+async def test_a_process_that_crashes_is_restarted_and_its_last_log_is_kept(tmp_path: Path) -> None:
+    async with served(tmp_path, restart_cap=0.1) as here:
+        here.cluster.store.create(hello("v1", 1, CRASH="3"))
+
+        def restarted() -> Object | None:
+            for pod in here.cluster.store.list("Pod", "default"):
+                for status in pod["status"].get("containerStatuses", ()):
+                    if status["restartCount"] >= 2:
+                        return pod
+            return None
+
+        pod: Object = await until(here, restarted)
+        assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 3
+        name = pod["metadata"]["name"]
+        assert "FATAL" in await get_text(here, f"/api/v1/namespaces/default/pods/{name}/log?previous=true")
+
+
+async def test_where_pods_share_an_address_each_has_a_port_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where 127.0.0.1 is the only loopback address (macOS)."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    shared = network.on_loopback(["node-1"])
+    monkeypatch.undo()
+    assert shared == Network({"node-1": "127.0.0.1"}, "127.0.0.1", "127.0.0.1", shared=True)
+    monkeypatch.setattr("davylamp.embedded.served.on_loopback", lambda nodes: shared)
+    async with served(tmp_path) as here:
+        here.cluster.store.create(hello("v1"))
+        here.cluster.store.create({**service(), "metadata": {"name": "web", "namespace": "default"}})
+        await until(here, lambda: settled(here) and len(endpoints(here)) == 2)
+        found = endpoints(here)
+        assert {address for address, _ in found} == {"127.0.0.1"}
+        assert len({port for _, port in found}) == 2
+        pods = here.cluster.store.list("Pod", "default")
+        said = [msgspec.json.decode(pod["metadata"]["annotations"]["davylamp.dev/ports"]) for pod in pods]
+        assert sorted(ports["8080"] for ports in said) == sorted(port for _, port in found)
+        assert all("v1" in text for text in await answers(here))
