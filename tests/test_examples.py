@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import yaml
 
-from davylamp.api.objects import Deployment, Ingress, IngressClass, IngressClassSpec, Meta, Service
+from davylamp.api.objects import Deployment, Ingress, IngressClass, IngressClassSpec, Meta, Service, VirtualService
 from davylamp.api.parse import parse_policy
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.review import review
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
-TYPES = {"Deployment": Deployment, "Service": Service, "Ingress": Ingress}
+TYPES = {"Deployment": Deployment, "Service": Service, "Ingress": Ingress, "VirtualService": VirtualService}
 NGINX = IngressClass(metadata=Meta(name="nginx"), spec=IngressClassSpec(controller="k8s.io/ingress-nginx"))
 
 

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def lab() -> Iterator[Lab]:
     """$DAVYLAB_STATE names one that is running already; otherwise one is started, and ends with the tests."""
     state = os.environ.get("DAVYLAB_STATE")
-    with Lab.attach(state) if state else Lab(traefik=True, audit=True) as lab:
+    with Lab.attach(state) if state else Lab(gateway=True, istio=True, audit=True) as lab:
         yield lab
 
 

@@ -115,12 +115,18 @@ class Shop:
         )
 
     def policy(
-        self, *steps: Json, routed: bool = True, match: Sequence[Json] = (), ready: bool = True, **spec: Any
+        self,
+        *steps: Json,
+        routed: bool = True,
+        route: str = "ingress",
+        match: Sequence[Json] = (),
+        ready: bool = True,
+        **spec: Any,
     ) -> None:
         """A policy, waited for until it is found good (or not, if that is what is expected)."""
         traffic: Json = {"service": "web", "settle": "3s", "match": list(match)}
         if routed:
-            traffic["routes"] = [{"ingress": {"name": "web"}}]
+            traffic["routes"] = [{route: {"name": "web"}}]
         content = {"target": {"name": "web"}, "traffic": traffic, "steps": list(steps)} | spec
         self.apply(policy_manifest("web", content))
         wanted = "True" if ready else "False"
@@ -198,12 +204,12 @@ class Shop:
 
 
 class Traffic:
-    """A hundred requests a second through Traefik, counted from when it has learned where to send them (until then
-    it answers 404, or 503 while it knows the Service but not its endpoints)."""
+    """A hundred requests a second, counted from when the proxy has learned where to send them (until then it answers
+    404, or 503 while it knows the Service but not its endpoints). `url` is Traefik's entry point if left out."""
 
-    def __init__(self, shop: Shop, rps: float = 100) -> None:
+    def __init__(self, shop: Shop, rps: float = 100, url: str = "") -> None:
         self.shop = shop
-        self.load = Load(shop.lab, host=shop.host, rps=rps)
+        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None)
         shop.wait(lambda: self._answers_well(rps), "a second of good answers")
         self.began = self.load.snapshot()
 

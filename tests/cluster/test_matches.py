@@ -1,65 +1,39 @@
-"""Testers by header and cookie through Traefik's provider of nginx's annotations: a thousand real requests a case."""
+"""Exposures through Traefik's provider of nginx's annotations: the conformance suite, and releases with testers."""
 
 from __future__ import annotations
 
-import pytest
+import itertools
+from collections.abc import Iterator
 
-from davylamp.embedded.load import Load
-from tests.cluster.shop import Controller, Json, Shop, Traffic
+import pytest
+from davylab import Lab
+
+from davylamp.routers.ingresses import INGRESS
+from davylamp.routers.nginx_rules import refused
+from tests.cluster.conformance import PLAIN, Bed, answered, bed, cases_of, check, check_restored, sent
+from tests.cluster.shop import Controller, Json, Shop, Traffic, ingress_of
 
 V2 = "hellok8s:v2"
-REQUESTS = 1000
-LEAST, MOST = 60, 145
-"""Of a thousand requests at 10 %: more than four standard deviations of the binomial distribution either way."""
-
 HEADER: Json = {"header": {"name": "X-Canary", "exact": "true"}}
 COOKIE: Json = {"cookie": {"name": "canary", "exact": "true"}}
-ALWAYS: Json = {"cookie": {"name": "canary", "exact": "always"}}
-REGEX: Json = {"header": {"name": "X-Canary", "regex": "beta-[0-9]+"}}
-PREFIX: Json = {"cookie": {"name": "canary", "prefix": "be"}}
-PRESENT: Json = {"header": {"name": "X-Canary", "present": True}}
-
-CASES: dict[str, tuple[list[Json], list[tuple[str, str]], list[tuple[str, str]]]] = {
-    # the matches; headers that choose the canary; headers that don't
-    "a header's value": ([HEADER], [("X-Canary", "true")], [("X-Canary", "truer")]),
-    "a cookie's value": (
-        [COOKIE],
-        [("Cookie", "canary=true"), ("Cookie", "a=b; canary=true; c=d")],
-        [("Cookie", "canary=truer"), ("Cookie", "xcanary=true")],
-    ),
-    "a header's value and a cookie that says always": (
-        [HEADER, ALWAYS],
-        [("X-Canary", "true"), ("Cookie", "canary=always")],
-        [("X-Canary", "false"), ("Cookie", "canary=true")],
-    ),
-    "a regular expression": ([REGEX], [("X-Canary", "beta-12")], [("X-Canary", "xbeta-12"), ("X-Canary", "beta-1x")]),
-    "a cookie's prefix": ([PREFIX], [("Cookie", "canary=beta")], [("Cookie", "canary=abe")]),
-    "a header that is there": ([PRESENT], [("X-Canary", "whatever")], [("X-Other", "true")]),
-}
+_numbers = itertools.count(1)
 
 
-def answered(shop: Shop, header: tuple[str, str] | None) -> dict[str, int]:
-    """Who answered the next thousand requests with this header."""
-    with Load(shop.lab, host=shop.host, rps=500, headers=dict([header]) if header else {}) as load:
-        shop.wait(lambda: load.snapshot().answered >= REQUESTS, "a thousand answers")
-        counted = load.stop()
-    assert (counted.lost, counted.failed) == (0, 0)
-    return {version: REQUESTS * count // counted.answered for version, count in counted.by_version.items()}
+@pytest.fixture(scope="module")
+def nginx(installed: Lab) -> Iterator[Bed]:
+    shop = Shop(installed, f"nginx-{next(_numbers)}")
+    shop.kubectl("create", "namespace", shop.namespace)
+    with bed(shop, INGRESS, ingress_of(shop.host)) as made:
+        yield made
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_who_matches_is_always_on_the_canary_and_of_the_others_ten_percent(
-    shop: Shop, controller: Controller, case: str
-) -> None:
-    matches, chosen, others = CASES[case]
-    shop.open()
-    shop.policy({"weight": 10, "approve": True}, match=matches)
-    shop.set_image(V2)
-    shop.wait_step(V2, 1)
-    for header in chosen:
-        assert answered(shop, header) == {"v2": REQUESTS}, header
-    for other in (None, *others):
-        assert LEAST <= answered(shop, other).get("v2", 0) <= MOST, other
+@pytest.mark.parametrize("case", cases_of(refused))
+def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(nginx: Bed, case: str) -> None:
+    check(nginx, case)
+
+
+def test_nobody_reaches_the_canary_when_it_is_over(nginx: Bed) -> None:
+    check_restored(nginx)
 
 
 def test_testers_come_first_and_are_back_on_stable_after_a_rollback(shop: Shop, controller: Controller) -> None:
@@ -68,12 +42,12 @@ def test_testers_come_first_and_are_back_on_stable_after_a_rollback(shop: Shop, 
     shop.policy({"weight": 0, "approve": True}, {"weight": 10}, match=[HEADER])
     shop.set_image(V2)
     shop.wait_step(V2, 1)
-    tester = ("X-Canary", "true")
-    assert answered(shop, tester) == {"v2": REQUESTS}
-    assert answered(shop, None) == {"v1": REQUESTS}
+    tester = sent(X_Canary="true")
+    assert answered(shop, tester) == 100
+    assert answered(shop, PLAIN) == 0
     assert "header X-Canary: true" in shop.davy("status", "web").stdout
     shop.davy("abort", "web", "--wait")
-    assert answered(shop, tester) == {"v1": REQUESTS}
+    assert answered(shop, tester) == 0
     traffic.nothing_lost()
 
 

@@ -19,6 +19,7 @@ from davylamp.api.objects import (
     HASH_LABEL,
     Deployment,
     EndpointSlice,
+    HTTPRoute,
     Ingress,
     IngressClass,
     Pod,
@@ -33,6 +34,7 @@ from davylamp.core.actions import Action, Announce, Create, Delete, Patch, Ref
 from davylamp.core.plan import Plan, plan
 from davylamp.core.world import Gate, Traffic, World
 from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.precedence import Request, decide, shares
 from davylamp.routers.review import bind, resolve
 
 NAMESPACE = "shop"
@@ -44,6 +46,7 @@ TYPES: dict[str, type] = {
     "EndpointSlice": EndpointSlice,
     "Ingress": Ingress,
     "IngressClass": IngressClass,
+    "HTTPRoute": HTTPRoute,
     "Release": Release,
     "ReleasePolicy": ReleasePolicy,
 }
@@ -56,6 +59,29 @@ class Conflict(Exception):
 
 class Crash(Exception):
     """The controller died."""
+
+
+class Gateway:
+    """An implementation of the Gateway API. It takes the rules of HTTPRoute `web` as they are, unless it is asleep."""
+
+    def __init__(self) -> None:
+        self.asleep = False
+        self.rules: list[Json] = []
+
+    def look(self, cluster: Cluster) -> None:
+        for route in [] if self.asleep else cluster.all("HTTPRoute"):
+            self.rules = copy.deepcopy(route["spec"]["rules"])
+            observed = {"observedGeneration": route["metadata"]["generation"], "status": "True"}
+            conditions = [{"type": "Accepted", **observed}, {"type": "ResolvedRefs", **observed}]
+            status = {"parents": [{"parentRef": {"name": "gw"}, "controllerName": "x.y/z", "conditions": conditions}]}
+            if route.get("status") != status:
+                route["status"] = status
+                cluster.touched(route)
+
+    def shares(self) -> dict[str, float]:
+        """Which part of the requests without any header each Service gets."""
+        index = decide(self.rules, Request())
+        return {} if index is None else {name: float(part) for name, part in shares(self.rules[index]).items()}
 
 
 class Cluster:
@@ -76,6 +102,7 @@ class Cluster:
         self._numbers = itertools.count(1)
         self._since: dict[Ref, tuple[str, datetime]] = {}
         self.weights: list[float] = []
+        self.gateway: Gateway | None = None
         self.violations: list[str] = []
         self.put("IngressClass", "nginx", spec={"controller": "k8s.io/ingress-nginx"})
         self.put("Deployment", "web", spec=deployment_spec("hellok8s:v1", replicas))
@@ -219,6 +246,8 @@ class Cluster:
                 self._deployment(obj)
             self._replica_sets()
             self._endpoints()
+            if self.gateway is not None:
+                self.gateway.look(self)
             if self._content() == before:
                 break
         else:
@@ -339,6 +368,8 @@ class Cluster:
 
     def share(self, image: str) -> float:
         """Percent of the requests at the Ingress that pods of `image` get, as ingress-nginx would split them."""
+        if self.gateway is not None:
+            return sum(100 * part * self._of(name, image) for name, part in self.gateway.shares().items())
         canaries = [i for i in self.all("Ingress") if _is_canary(i)]
         weight = float(canaries[0]["metadata"]["annotations"][_WEIGHT]) if canaries else 0.0
         backend = _backend(canaries[0]) if canaries else ""
@@ -355,6 +386,9 @@ class Cluster:
         served = deployment and deployment["spec"]["replicas"] and ("Service", "web") in self.objects
         if served and self.all("Pod") and not self.endpoints("web"):
             self.violations.append(f"Service web had no endpoints at {self.now:%H:%M:%S}")
+        for name in self.gateway.shares() if self.gateway is not None and served else ():
+            if not self.endpoints(name):
+                self.violations.append(f"requests were sent to Service {name} without endpoints at {self.now:%H:%M:%S}")
 
     # --- the controller ---
 
@@ -363,6 +397,7 @@ class Cluster:
         deployment = next(iter(self.typed("Deployment")), None)
         policy = next(iter(policies), None)
         watched = [*policies, *self.typed("Deployment"), *self.typed("Service"), *self.typed("Ingress")]
+        watched += self.typed("HTTPRoute")
         classes = {c.metadata.name: c for c in self.typed("IngressClass")}
         objects = NamespaceObjects.of(NAMESPACE, watched, classes)
         resolution = resolve(policy, deployment, objects) if policy and deployment else None

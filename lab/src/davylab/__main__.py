@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--detach", action="store_true", help="return when it is ready, and leave it running")
     up.add_argument("--traefik", action="store_true", help="with Traefik, for Ingresses of class nginx")
     up.add_argument("--gateway", action="store_true", help="with Traefik, for Gateway API too (installs its CRDs)")
+    up.add_argument("--istio", action="store_true", help="with Istio: istiod, a gateway and a client's sidecar")
     up.add_argument("--throttle", type=float, metavar="SECONDS", help="Traefik's provider throttle (its default: 2)")
     up.add_argument(
         "--no-mutating-policies",
@@ -130,6 +131,7 @@ def _up(args: argparse.Namespace) -> None:
         state=args.state,
         traefik=args.traefik,
         gateway=args.gateway,
+        istio=args.istio,
         throttle=args.throttle,
         mutating_policies=args.mutating_policies,
         nodes=args.nodes,
@@ -157,6 +159,8 @@ def _howto(state: Path, info: Info) -> str:
     ]
     if info.traefik:
         lines.append(f"  curl -H 'Host: shop.example' http://{info.traefik}/    # Traefik, Ingresses of class nginx")
+    if info.istio:
+        lines.append(f"  curl -H 'Host: shop.example' http://{info.istio}/    # Istio's gateway")
     lines.append(f"  logs: {info.logs}; Ctrl-C, or `davylab down --state {state}`, stops everything")
     return "\n".join(lines)
 
@@ -180,6 +184,8 @@ def _env(args: argparse.Namespace) -> None:
     else:
         path = running.kubeconfig_of(args.user, inside=args.inside)
     print(f"export KUBECONFIG={path}")
+    if info.istio:
+        print(f"export DAVYLAB_ISTIO=http://{info.inside_istio if args.inside else info.istio}")
     if info.traefik:
         print(f"export DAVYLAB_TRAEFIK=http://{info.inside_traefik if args.inside else info.traefik}")
 

@@ -1,4 +1,4 @@
-"""Where etcd and the Kubernetes control plane come from: a folder of yours, the cache, or a build.
+"""Where etcd, the Kubernetes control plane and istiod come from: a folder of yours, the cache, or a build.
 
 The first of these that there is:
 
@@ -78,17 +78,32 @@ def find_or_build() -> Binaries:
     return _in(folder)
 
 
-def build(folder: Path) -> None:
-    """Builds what ``folder`` lacks. A second process that wants the same waits, then finds it done."""
+ISTIOD = "pilot-discovery"
+
+
+def find_or_build_istiod() -> Path:
+    """istiod: from ``DAVYLAB_ASSETS`` if it is there, from the cache, or built (3 to 6 CPU-minutes, once)."""
+    assets = os.environ.get("DAVYLAB_ASSETS")
+    if assets and not _missing(Path(assets), (ISTIOD,)):
+        return Path(assets) / ISTIOD
+    machine = f"{platform.system().lower()}-{platform.machine()}"
+    folder = cache_root() / f"istio-{versions()['istio']['version']}-{machine}"
+    if _missing(folder, (ISTIOD,)):
+        build(folder, (ISTIOD,), minutes=6)
+    return folder / ISTIOD
+
+
+def build(folder: Path, names: tuple[str, ...] = NAMES, minutes: int = 18) -> None:
+    """Builds what ``folder`` lacks of ``names``. A second process that wants the same waits, then finds it done."""
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
-        missing = _missing(folder)
+        missing = _missing(folder, names)
         if not missing:
             return
         go = shutil.which("go")
         if go is None:
             raise LabError(_NO_GO.format(missing=", ".join(missing), folder=folder))
-        _say(f"building {', '.join(missing)} from source into {folder}: about 18 CPU-minutes, once")
+        _say(f"building {', '.join(missing)} from source into {folder}: about {minutes} CPU-minutes, once")
         with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
             for name in missing:
                 # Into the scratch folder and then a rename: a binary in the cache is always a whole one.
@@ -116,6 +131,9 @@ def _build_one(go: str, name: str, scratch: Path) -> Path:
     if name == "etcd":
         pin = pins["etcd"]
         package, flags = pin["module"], ["-s", "-w"]
+    elif name == ISTIOD:
+        pin = pins["istio"]
+        package, flags = f"{pin['module']}/pilot/cmd/{name}", ["-s", "-w"]
     else:
         pin = pins["kubernetes"]
         package, flags = f"{pin['module']}/cmd/{name}", ["-s", "-w", *_version_flags(pin["version"])]
@@ -183,8 +201,8 @@ def _download(go: str, pin: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _missing(folder: Path) -> list[str]:
-    return [name for name in NAMES if not os.access(folder / name, os.X_OK)]
+def _missing(folder: Path, names: tuple[str, ...] = NAMES) -> list[str]:
+    return [name for name in names if not os.access(folder / name, os.X_OK)]
 
 
 def _in(folder: Path) -> Binaries:

@@ -30,12 +30,12 @@ from davylamp.embedded.kubelet.api import Api, ApiError
 from davylamp.embedded.traefik import ingress_class
 from davylamp.embedded.wheels import program
 
-from davylab import binaries, identity, namespace, relay, traefik
+from davylab import binaries, identity, istio, namespace, relay, traefik
 from davylab.api import connect
 from davylab.binaries import Binaries
 from davylab.errors import LabError
-from davylab.identity import ADMIN, API_PORT, DAVYLAMP, KUBELET, TRAEFIK, Paths, User
-from davylab.namespace import API_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
+from davylab.identity import ADMIN, API_PORT, DAVYLAMP, ISTIOD, KUBELET, TRAEFIK, Paths, User
+from davylab.namespace import API_ADDRESS, GATEWAY_ADDRESS, ISTIOD_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
 
 START_TIMEOUT = 60.0
 RESTART_PAUSE = 0.3
@@ -47,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     traefik: bool = False
     gateway: bool = False
+    istio: bool = False
     throttle: float | None = None  # seconds; None leaves Traefik's own default
     mutating_policies: bool = True  # False: an API server without MutatingAdmissionPolicy, as before Kubernetes 1.36
     nodes: int = 1
@@ -69,6 +70,9 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     traefik: str | None
     inside_traefik: str | None
     traefik_admin: str | None  # inside only: /metrics and /api/rawdata
+    istio: str | None  # Istio's gateway
+    inside_istio: str | None
+    inside_sidecar: str | None  # an HTTP proxy
     audit_log: str | None
     logs: str
     seconds_to_ready: float
@@ -95,7 +99,11 @@ def up(options: Options, on_ready: Callable[[Info], None]) -> None:
         listeners = {"api": relay.listen()}
         if options.traefik or options.gateway:
             listeners["traefik"] = relay.listen()
-        definitions = traefik.gateway_crds() if options.gateway else []
+        definitions = traefik.gateway_crds() if options.gateway or options.istio else []
+        if options.istio:
+            listeners["istio"] = relay.listen()
+            definitions += istio.definitions()
+            binaries.find_or_build_istiod()
         _more_files()
         user_namespace = namespace.enter()
         orphaned = asyncio.run(run(options, paths, found, definitions, listeners, user_namespace, on_ready))
@@ -129,7 +137,7 @@ async def run(
     if options.end_with_stdin:
         loop.add_reader(0, parent_gone)
     host_port = listeners["api"].getsockname()[1]
-    identity.write_access(paths, [ADMIN, KUBELET, TRAEFIK, DAVYLAMP, *options.users], host_port)
+    identity.write_access(paths, [ADMIN, KUBELET, TRAEFIK, ISTIOD, DAVYLAMP, *options.users], host_port)
 
     children: dict[str, subprocess.Popen[bytes]] = {}
     components = {c.name: c for c in _components(options, paths, found)}
@@ -147,6 +155,8 @@ async def run(
         await relay.serve(listeners["api"], API_ADDRESS, API_PORT)
         if "traefik" in listeners:
             await relay.serve(listeners["traefik"], TRAEFIK_ADDRESS, traefik.PORT)
+        if "istio" in listeners:
+            await relay.serve(listeners["istio"], GATEWAY_ADDRESS, istio.GATEWAY_PORT)
         info = _info(options, paths, listeners, children, user_namespace, time.monotonic() - began)
         _write_info(paths, info)
         return info
@@ -192,6 +202,10 @@ def _components(options: Options, paths: Paths, found: Binaries) -> list[Compone
         kubeconfig = str(paths.kubeconfig(TRAEFIK, inside=True))
         command = traefik.command(throttle=options.throttle, gateway=options.gateway)
         components.append(Component("traefik", command, {"KUBECONFIG": kubeconfig}))
+    if options.istio:
+        components.append(Component("istiod", *istio.istiod(paths.root, paths.kubeconfig(ISTIOD, inside=True))))
+        components.append(Component("envoy-gateway", istio.envoy(paths.root, "gateway")))
+        components.append(Component("envoy-sidecar", istio.envoy(paths.root, "sidecar")))
     return components
 
 
@@ -292,15 +306,18 @@ def _scheduler(found: Binaries, paths: Paths, kubeconfig: str) -> list[str]:
 
 
 async def _prepare(options: Options, api: Api, definitions: list[dict[str, Any]]) -> bool:
-    """Objects that have to be there before Traefik starts; an earlier run may have made them."""
+    """Objects that have to be there before Traefik and istiod start; an earlier run may have made them."""
     if options.traefik or options.gateway:
         await _apply(api, "/apis/networking.k8s.io/v1/ingressclasses", ingress_class())
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    await asyncio.gather(*(_apply(api, path, definition) for definition in definitions))
     if options.gateway:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for definition in definitions:
-            await _apply(api, path, definition)
         await _until(lambda: _exists(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses"))
         await _apply(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", traefik.gateway_class())
+    if options.istio:
+        await _until(lambda: _exists(api, "/apis/networking.istio.io/v1/virtualservices"))
+        for collection, document in istio.objects():
+            await _apply(api, collection, document)
     return True
 
 
@@ -328,6 +345,10 @@ def _checks(options: Options, api: Api) -> dict[str, Callable[[], Awaitable[bool
     }
     if options.traefik or options.gateway:
         checks["traefik"] = lambda: _answers(f"http://{traefik.ADMIN}/ping")
+    if options.istio:
+        checks["istiod"] = lambda: _answers(f"http://{ISTIOD_ADDRESS}:{istio.READY_PORT}/ready")
+        checks["envoy-gateway"] = lambda: _answers(f"http://{istio.admin('gateway')}/ready")
+        checks["envoy-sidecar"] = lambda: _answers(f"http://{istio.admin('sidecar')}/ready")
     return checks
 
 
@@ -432,7 +453,7 @@ def _info(
     seconds: float,
 ) -> Info:
     host = {name: f"127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()}
-    proxied = "traefik" in host
+    proxied, meshed = "traefik" in host, "istio" in host
     return Info(
         pid=os.getpid(),
         user_namespace=user_namespace,
@@ -443,6 +464,9 @@ def _info(
         traefik=host.get("traefik"),
         inside_traefik=traefik.WEB if proxied else None,
         traefik_admin=traefik.ADMIN if proxied else None,
+        istio=host.get("istio"),
+        inside_istio=f"{GATEWAY_ADDRESS}:{istio.GATEWAY_PORT}" if meshed else None,
+        inside_sidecar=f"127.0.0.1:{istio.SIDECAR_PORT}" if meshed else None,
         audit_log=str(paths.logs / "audit.log") if options.audit else None,
         logs=str(paths.logs),
         seconds_to_ready=round(seconds, 2),

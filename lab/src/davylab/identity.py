@@ -48,6 +48,7 @@ def service_account(short: str, namespace: str, name: str) -> User:
 ADMIN = User("admin", "admin", ("system:masters",))
 KUBELET = User("kubelet", "system:node:davylab", ("system:masters", "system:nodes"))
 TRAEFIK = User("traefik", "traefik", ("system:masters",))
+ISTIOD = User("istiod", "istiod", ("system:masters",))
 DAVYLAMP = service_account("davylamp", "davylamp-system", "davylamp")
 
 

@@ -42,6 +42,7 @@ class Lab:
         *,
         traefik: bool = False,
         gateway: bool = False,
+        istio: bool = False,
         throttle: float | None = None,
         nodes: int = 1,
         audit: bool = False,
@@ -59,6 +60,7 @@ class Lab:
         self.temporary = state is None
         self.children: list[subprocess.Popen[Any]] = []
         flags = _flags(self.state, traefik, gateway, throttle, nodes, audit, restart_cap, users)
+        flags += ["--istio"] * istio
         flags += [] if mutating_policies else ["--no-mutating-policies"]
         flags += ["--temporary"] * self.temporary
         try:
@@ -131,6 +133,21 @@ class Lab:
     def inside_traefik_url(self) -> str:
         """Traefik's web entry point, for processes inside the namespace."""
         return f"http://{self._traefik(self.info.inside_traefik)}/"
+
+    @property
+    def inside_istio_url(self) -> str:
+        """The HTTP port of Istio's gateway, for processes inside the namespace."""
+        return f"http://{self._istio(self.info.inside_istio)}/"
+
+    @property
+    def inside_sidecar_url(self) -> str:
+        """The HTTP proxy of a client's sidecar, for processes inside the namespace: the Host header says where to."""
+        return f"http://{self._istio(self.info.inside_sidecar)}/"
+
+    def _istio(self, address: str | None) -> str:
+        if address is None:
+            raise LabError("this lab was started without Istio: Lab(istio=True), `davylab up --istio`")
+        return address
 
     def _traefik(self, address: str | None) -> str:
         if address is None:

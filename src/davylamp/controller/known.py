@@ -282,9 +282,15 @@ def _outcome(release: Release) -> object:
 
 
 def _means_the_same(old: Any, new: Any) -> bool:
-    """Whether what a policy means can't have changed: only status, annotations that nobody routes by, and the like."""
+    """Whether what a policy means can't have changed: a status that nobody asks for, annotations that
+    nobody routes by, and the like."""
     if old.metadata.labels != new.metadata.labels or old.spec != new.spec:
         return False
     if (old.metadata.deletion_timestamp is None) != (new.metadata.deletion_timestamp is None):
         return False
-    return not isinstance(new, Ingress) or old.metadata.annotations == new.metadata.annotations
+    match new:
+        case Ingress():
+            return bool(old.metadata.annotations == new.metadata.annotations)
+        case HTTPRoute() | GRPCRoute():
+            return bool(old.status == new.status)  # who accepts it
+    return True

@@ -18,6 +18,9 @@ PAUSED_BY = "davylamp.dev/paused-by"
 PINNED_BY = "davylamp.dev/pinned-by"
 """On a Service whose selector has our pod-template-hash: the release that put it there."""
 
+ROUTED = "davylamp.dev/routed"
+"""On a route of the user's while we split it: how it was before, by the name of the Service that is released."""
+
 
 def fit(name: str, limit: int) -> str:
     """`name`, or where it is longer than `limit` its beginning and eight digits of its hash."""

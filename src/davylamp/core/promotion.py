@@ -15,7 +15,7 @@ from davylamp.core import manifests, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
-from davylamp.core.step import Missing, as_actions, bring_about, saturable
+from davylamp.core.step import Missing, as_actions, bring_about, saturable, unconverged
 
 FULL = Step(weight=100)
 ROOM = Step(weight=99)
@@ -105,6 +105,9 @@ def _tidy(case: Case, now: datetime) -> Plan:
     wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
     service = case.canary_service
     if service is not None:
+        waiting = unconverged(case, None)
+        if waiting:
+            return Plan(tuple(actions), "Promoting", waiting)
         if wait > now:
             return Plan(tuple(actions), "Promoting", "the old route is given time to go", wait)
         actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))

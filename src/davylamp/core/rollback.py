@@ -17,7 +17,7 @@ from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
 from davylamp.core.manifests import unavailable
-from davylamp.core.step import as_actions
+from davylamp.core.step import as_actions, unconverged
 
 
 def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str) -> Plan:
@@ -65,7 +65,12 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
     if actions:
         return Plan(tuple(actions), "RollingBack", "taking the traffic away from the canary")
     # A canary that never served and can't now has nothing to drain.
-    at = case.settled(*refs) if case.release.status.step or canary.status.ready_replicas else now
+    if not case.release.status.step and not canary.status.ready_replicas:
+        return None
+    waiting = unconverged(case, None)
+    if waiting:
+        return Plan((), "RollingBack", f"no traffic is sent to the canary; {waiting}")
+    at = case.settled(*refs)
     if at > now:
         return Plan((), "RollingBack", "no traffic is sent to the canary; waiting until that is in effect", at)
     return None

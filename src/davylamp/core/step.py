@@ -120,6 +120,9 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
         wanted = exposure_of(case, step)
         what = "route" if wanted.match or wanted.mirror else "weight"
         return Missing(f"setting the {what} to {exposed(wanted)}", tuple(actions))
+    waiting = unconverged(case, exposure_of(case, step))
+    if waiting:
+        return Missing(waiting)
     refs = [ref for route in case.world.routes for ref in route.refs]
     return _settled(case, step.weight, now, *refs)
 
@@ -144,6 +147,11 @@ def _settled(case: Case, weight: int, now: datetime, *refs: Ref) -> Reached | Mi
     if at > now:
         return Missing(f"{weight} % is set; it counts as in effect {settle} after that", wake_at=at)
     return Reached(weight, f"settled for {settle}, not measured")
+
+
+def unconverged(case: Case, exposure: Exposure | None) -> str:
+    """What the routes still wait for once everything is written; "" for nothing."""
+    return "; ".join(filter(None, (route.converged(exposure, case.context) for route in case.world.routes)))
 
 
 def as_actions(wanted: Wanted) -> tuple[Action, ...]:

@@ -85,6 +85,11 @@ class Route(Protocol):
 
     def effective(self, context: RouteContext) -> Exposure | None: ...
 
+    def converged(self, exposure: Exposure | None, context: RouteContext) -> str:
+        """What is still waited for although nothing is left to write, for people: a router that has not said yet that
+        it has taken the objects as they are, or that it refuses them. "" where there is nothing to wait for, or
+        nothing that could be known. Without an exposure only what would bring requests to the canary counts."""
+
     def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
         """What of an exposure this router can't do; a policy that asks for it never starts a release."""
 

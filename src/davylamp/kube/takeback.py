@@ -19,6 +19,7 @@ from davylamp.kube.apply import Writer
 from davylamp.kube.clock import Clock, sleep
 from davylamp.kube.errors import ApiError
 from davylamp.kube.install import InstallProblem
+from davylamp.kube.kinds import kind_of
 from davylamp.kube.protocol import Api
 from davylamp.routers import review
 from davylamp.routers.namespace import NamespaceObjects
@@ -77,6 +78,7 @@ async def _world(
     traffic = Traffic(service=spec.service, routes=spec.routes, settle_seconds=spec.settle_seconds)
     services = await _services(api, namespace, spec.service)
     kinds = {kind for route in spec.routes if (router := router_of(route)) is not None for kind in router.kinds}
+    kinds = {kind for kind in kinds if kind_of(kind).namespaced}
     split = {Ref(kind, namespace, obj.metadata.name): obj for kind in kinds for obj in await api.list(kind, namespace)}
     routes = review.bind(traffic, NamespaceObjects.of(namespace, split.values()))
     objects = split | {Ref("Service", namespace, s.metadata.name): s for s in services.values()}

@@ -115,6 +115,10 @@ class NginxRoute(msgspec.Struct, frozen=True):
         largest = max(found, key=lambda config: config.share)
         return Exposure(math.ceil(largest.share), nginx_rules.matches_of(largest))
 
+    def converged(self, exposure: Exposure | None, context: RouteContext) -> str:
+        """Nothing can be known: an Ingress has no status that tells which of its states a controller has taken."""
+        return ""
+
     def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
         """What of `exposure` can't be said in annotations."""
         return tuple(nginx_rules.refused(exposure))

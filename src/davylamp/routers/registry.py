@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from davylamp.api.types import Route
+from davylamp.routers.gateways import GRPC_ROUTE, HTTP_ROUTE
 from davylamp.routers.ingresses import INGRESS
 from davylamp.routers.router import Router
+from davylamp.routers.virtual_services import VIRTUAL_SERVICE
 
-ROUTERS: tuple[Router, ...] = (INGRESS,)
+ROUTERS: tuple[Router, ...] = (INGRESS, HTTP_ROUTE, GRPC_ROUTE, VIRTUAL_SERVICE)
 
 
 def router_of(route: Route) -> Router | None:

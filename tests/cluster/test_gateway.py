@@ -1,0 +1,188 @@
+"""HTTPRoutes through Traefik as an implementation of the Gateway API: the conformance suite, and whole releases."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import pytest
+from davylab import Lab
+
+from davylamp.routers.features import refusals
+from davylamp.routers.gateway import HTTP
+from davylamp.routers.gateways import HTTP_ROUTE
+from tests.cluster.conformance import PLAIN, Bed, answered, bed, cases_of, check, check_restored, sent
+from tests.cluster.shop import Controller, Json, Shop, Traffic, marks
+
+V2, V3 = "hellok8s:v2", "hellok8s:v3"
+API = "gateway.networking.k8s.io/v1"
+GATEWAY: Json = {
+    "apiVersion": API,
+    "kind": "Gateway",
+    "metadata": {"name": "web"},
+    "spec": {"gatewayClassName": "traefik", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+}
+BACKEND: Json = {"name": "web", "port": 80, "weight": 7}
+TESTER = sent(X_Canary="true")
+HEADER: Json = {"header": {"name": "X-Canary", "exact": "true"}}
+COOKIE: Json = {"cookie": {"name": "canary", "exact": "true"}}
+_numbers = itertools.count(1)
+
+
+def http_route(host: str, **spec: object) -> Json:
+    """A rule that sends elsewhere, and two for the Service, with things that a release has to keep."""
+    away = {"type": "RequestRedirect", "requestRedirect": {"hostname": "other.example", "statusCode": 302}}
+    added = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": "X-From", "value": "route"}]}}
+    rules: list[Json] = [
+        {"matches": [{"headers": [{"name": "X-Other", "value": "1"}]}], "filters": [away]},
+        {"name": "api", "matches": [{"path": {"value": "/api"}}], "filters": [added], "backendRefs": [BACKEND]},
+        {"backendRefs": [BACKEND], "timeouts": {"request": "20s"}},
+    ]
+    content = {"parentRefs": [{"name": "web"}], "hostnames": [host], "rules": rules} | spec
+    return {"apiVersion": API, "kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": content}
+
+
+@pytest.fixture(scope="module")
+def gateway(installed: Lab) -> Iterator[Bed]:
+    shop = Shop(installed, f"gateway-{next(_numbers)}")
+    shop.kubectl("create", "namespace", shop.namespace)
+    with bed(shop, HTTP_ROUTE, GATEWAY, http_route(shop.host)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("case", cases_of(lambda exposure: refusals(HTTP, exposure)))
+def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(gateway: Bed, case: str) -> None:
+    check(gateway, case)
+
+
+def test_nobody_reaches_the_canary_when_it_is_over_and_the_route_is_as_it_was(gateway: Bed) -> None:
+    check_restored(gateway)
+    found = gateway.shop.get("httproute", "web")
+    assert marks(found) == []
+    gateway.shop.kubectl("delete", "httproute", "web")
+    gateway.shop.apply(http_route(gateway.shop.host))
+    assert found["spec"] == gateway.shop.get("httproute", "web")["spec"]
+
+
+# --- releases ---
+
+
+@pytest.fixture
+def traffic(shop: Shop) -> Traffic:
+    shop.open(ingress=False)
+    shop.apply(GATEWAY, http_route(shop.host))
+    return Traffic(shop)
+
+
+def spec(shop: Shop) -> Json:
+    found = shop.get("httproute", "web")
+    assert marks(found) == []
+    content: Json = found["spec"]
+    return content
+
+
+def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_stays(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    before = spec(shop)
+    steps: list[Json] = [{"weight": weight, "approve": True} for weight in (0, 10, 50)]
+    shop.policy(*steps, {"weight": 100}, route="httpRoute", match=[HEADER, COOKIE])
+    shop.set_image(V2)
+    shop.wait_step(V2, 1)
+    assert (answered(shop, TESTER), answered(shop, PLAIN)) == (100, 0)
+    shop.davy("approve", "web")
+    shop.wait_step(V2, 2)
+    assert abs(traffic.share("v2") - 10) < 5
+    rules = shop.get("httproute", "web")["spec"]["rules"]
+    last = max(i for i, rule in enumerate(rules) if len(rule.get("backendRefs", ())) > 1)
+    edits = [
+        {"op": "replace", "path": f"/spec/rules/{last}/timeouts/request", "value": "19s"},
+        {"op": "add", "path": f"/spec/rules/{last}/timeouts/backendRequest", "value": "18s"},
+        {"op": "add", "path": "/metadata/labels", "value": {"team": "shop"}},
+    ]
+    shop.kubectl("patch", "httproute", "web", "--type=json", "-p", json.dumps(edits))
+    shop.davy("approve", "web")
+    shop.wait_step(V2, 3)
+    assert abs(traffic.share("v2") - 50) < 5
+    assert answered(shop, sent(Cookie="a=b; canary=true")) == 100
+    shop.davy("approve", "web")
+    shop.wait_phase(V2, "Completed")
+    shop.wait_quiet(V2)
+    before["rules"][2]["timeouts"] = {"request": "19s", "backendRequest": "18s"}
+    assert spec(shop) == before
+    assert shop.get("httproute", "web")["metadata"]["labels"] == {"team": "shop"}
+    assert shop.leftovers() == []
+    traffic.nothing_lost()
+
+
+def test_taken_back_from_each_step_nothing_is_lost_and_the_route_is_as_it_was(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    before = spec(shop)
+    shop.policy({"weight": 10}, {"weight": 50}, {"weight": 100, "approve": True}, route="httpRoute", match=[HEADER])
+    for step in (1, 2, 3):
+        image = f"hellok8s:v{step + 1}"
+        shop.set_image(image)
+        shop.wait_step(image, step)
+        shop.davy("abort", "web", "--wait")
+        assert answered(shop, TESTER) == 0
+        assert spec(shop) == before
+        assert shop.leftovers() == []
+    traffic.nothing_lost()
+
+
+def test_overtaken_and_with_a_controller_that_is_killed_at_its_writes_it_ends_the_same(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    before = spec(shop)
+    shop.policy({"weight": 10, "hold": "1s"}, {"weight": 50, "hold": "1s"}, {"weight": 100}, route="httpRoute")
+    shop.set_image(V2)
+    shop.wait_step(V2, 1)
+    shop.set_image(V3)
+    shop.wait_phase(V2, "Superseded")
+    seen: set[int] = set()
+
+    def killed_or_done() -> bool:
+        generation = int(shop.get("httproute", "web")["metadata"]["generation"])
+        if generation not in seen:
+            seen.add(generation)
+            controller.kill()
+            controller.start()
+        return shop.phase(V3) == "Completed"
+
+    shop.wait(killed_or_done, "the release to complete in spite of it all", 120)
+    assert len(seen) >= 3, "it was killed at each write of the route"
+    shop.wait_quiet(V3)
+    assert spec(shop) == before
+    assert shop.leftovers() == []
+    traffic.nothing_lost()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"parentRefs": [{"name": "web", "sectionName": "https"}]}, "no listener of it has this sectionName or port"),
+        ({"parentRefs": [{"name": "nosuch"}]}, "no controller has answered for it"),
+        ({"rules": [{"backendRefs": [{"name": "web", "namespace": "default", "port": 80}]}]}, "never sends"),
+        ({"rules": [{"backendRefs": [BACKEND, {"name": "x", "namespace": "default", "port": 80}]}]}, "ReferenceGrant"),
+    ],
+)
+def test_what_is_wrong_with_a_route_is_told_before_anything_is_written(
+    shop: Shop, controller: Controller, changed: Json, told: str
+) -> None:
+    shop.open(ingress=False, replicas=1)
+    shop.apply(GATEWAY, http_route(shop.host, **changed))
+    shop.policy({"weight": 10}, route="httpRoute", ready=False)
+    shop.wait(lambda: told in shop.davy("status", "web", check=False).stdout, told)
+    assert marks(shop.get("httproute", "web")) == []
+
+
+def test_mirroring_is_refused_where_the_class_has_no_such_feature(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    shop.policy({"weight": 10, "mirror": 50}, route="httpRoute", ready=False)
+    said = shop.davy("status", "web", check=False).stdout
+    assert 'GatewayClass "traefik" (traefik.io/gateway-controller) has no HTTPRouteRequestMirror' in " ".join(
+        said.split()
+    )
