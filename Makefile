@@ -50,9 +50,10 @@ $(BIN)/.demo: pyproject.toml
 cluster: binaries  ## leave a control plane running to play with; prints its kubeconfig (ROUTER=traefik or istio)
 	$(BIN)/davylab up --state .lab --$(ROUTER) --detach
 
-generate: venv  ## deploy/*.yaml from the code
+generate: venv  ## deploy/*.yaml and the table in docs/routers.md from the code
 	$(BIN)/python -m davylamp.api.crd > deploy/crds.yaml
 	$(BIN)/davy install --print > deploy/install.yaml
+	$(BIN)/python -m davylamp.routers.table docs/routers.md
 
 bench: binaries  ## the figures of docs/performance.md
 	$(BIN)/python -m bench

@@ -50,6 +50,20 @@ def test_without_go_the_error_names_the_ways_out() -> None:
         assert way in str(caught.value)
 
 
+def test_istiod_comes_from_an_assets_folder_that_has_it_or_else_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAVYLAB_ASSETS", str(fill(tmp_path / "assets", binaries.NAMES)))
+    with pytest.raises(LabError, match="missing: pilot-discovery"):
+        binaries.find_or_build_istiod()
+    version = binaries.versions()["istio"]["version"]
+    (half_made,) = binaries.cache_root().glob(f"istio-{version}-*")
+    (half_made / binaries.ISTIOD).touch(mode=0o755)
+    assert binaries.find_or_build_istiod() == half_made / binaries.ISTIOD
+    (tmp_path / "assets" / binaries.ISTIOD).touch(mode=0o755)
+    assert binaries.find_or_build_istiod() == tmp_path / "assets" / binaries.ISTIOD
+
+
 def test_staging_modules_are_replaced_by_their_published_versions() -> None:
     upstream = "go 1.26.0\n\ngodebug default=go1.26\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n"
     pin = {"module": "k8s.io/kubernetes", "version": "v1.37.2", "staging": "v0.37.2"}

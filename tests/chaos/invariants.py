@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from davylamp.embedded.cluster import CONTROLLER
 from davylamp.embedded.store import Object
 from davylamp.embedded.writing import Request
 from tests.chaos.shop import HASH, Shop, image_of
-from tests.embedded.virtual import USER
 from tests.kube.controllers import NAMESPACE
 
 WEIGHT = "nginx.ingress.kubernetes.io/canary-weight"
@@ -35,7 +35,7 @@ class Watchman:
         return self.shop.clock.time() > self.disturbed + 60
 
     def _asked(self, old: Object | None, new: Object, request: Request) -> Object:
-        if request.user == USER and new["kind"] == "Ingress":
+        if request.user == CONTROLLER and new["kind"] == "Ingress":
             self._weight(old, new)
         return new
 

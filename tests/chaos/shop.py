@@ -12,12 +12,12 @@ from davylamp.cli.picture import Picture
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.embedded.clock import LoopClock
-from davylamp.embedded.cluster import Cluster
+from davylamp.embedded.cluster import CONTROLLER, Cluster
 from davylamp.embedded.kubelet.imagined import Course
 from davylamp.embedded.store import Object
 from davylamp.view.model import WorkloadView
 from tests.chaos.faulty import Faulty
-from tests.embedded.virtual import USER, World, serve_ours
+from tests.embedded.virtual import World
 from tests.kube.controllers import INGRESS_CLASS, NAMESPACE, deployment, ingress, policy, service
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
@@ -47,7 +47,7 @@ class Process:
     """One controller process."""
 
     def __init__(self, cluster: Cluster, clock: LoopClock) -> None:
-        self.api = Faulty(cluster.api(USER), clock)
+        self.api = Faulty(cluster.api(CONTROLLER), clock)
         self.controller = Controller(self.api, clock, Metrics(clock))
         self.tasks = [asyncio.create_task(self.controller.watch()), asyncio.create_task(self.controller.work())]
         self.over = asyncio.Event()
@@ -155,7 +155,7 @@ class Shop(World):
 @contextlib.asynccontextmanager
 async def shop(clock: LoopClock) -> AsyncIterator[Shop]:
     async with Cluster(clock, behave=behave, events=False, managed=False) as cluster:
-        serve_ours(cluster)
+        cluster.install_davylamp()
         here = Shop(cluster, clock)
         here.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, INGRESS_CLASS)
         try:

@@ -14,6 +14,7 @@ from davylab import Lab
 from davylamp.api.types import Match
 from davylamp.core.world import Exposure
 from davylamp.embedded.load import Load
+from davylamp.routers.gateways import HTTP_ROUTE
 from davylamp.routers.istio_rules import refused
 from davylamp.routers.virtual_services import VIRTUAL_SERVICE
 from tests.cluster.conformance import PLAIN, Bed, answered, bed, cases_of, check, check_restored, sent
@@ -21,6 +22,7 @@ from tests.cluster.shop import Controller, Json, Shop, Traffic, marks
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 API = "networking.istio.io/v1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 EDGE: Json = {
     "apiVersion": API,
     "kind": "Gateway",
@@ -238,3 +240,47 @@ def test_what_is_wrong_with_a_virtual_service_is_told_before_anything_is_written
     shop.policy({"weight": 10}, route="virtualService", ready=False)
     shop.wait(lambda: told in " ".join(shop.davy("status", "web", check=False).stdout.split()), told)
     assert marks(shop.get("virtualservice", "web")) == []
+
+
+# --- Istio as an implementation of the Gateway API ---
+
+
+@pytest.fixture(scope="module")
+def http_route(installed: Lab) -> Iterator[Bed]:
+    shop = Shop(installed, f"istio-{next(_numbers)}")
+    shop.kubectl("create", "namespace", shop.namespace)
+    everyone = {"namespaces": {"from": "All"}}
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": shop.host, "allowedRoutes": everyone}
+    at = {"type": "Hostname", "value": "istio-ingressgateway.istio-system.svc.cluster.local"}
+    gateway: Json = {
+        "apiVersion": GATEWAY_API,
+        "kind": "Gateway",
+        "metadata": {"name": shop.namespace, "namespace": "istio-system"},  # where the proxy's own Service is
+        "spec": {"gatewayClassName": "istio", "listeners": [listener], "addresses": [at]},
+    }
+    shop.lab.kubectl("apply", "-f", "-", input=json.dumps(gateway))
+    route: Json = {
+        "apiVersion": GATEWAY_API,
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web"},
+        "spec": {
+            "parentRefs": [{"name": shop.namespace, "namespace": "istio-system"}],
+            "hostnames": [shop.host],
+            "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
+        },
+    }
+    with bed(shop, HTTP_ROUTE, route, url=installed.inside_istio_url) as made:
+        yield made
+    shop.lab.kubectl("delete", "gateways.gateway.networking.k8s.io", shop.namespace, "--namespace", "istio-system")
+
+
+@pytest.mark.parametrize(
+    "case", ["weight 10", "a header's value or a cookie's value", "a header's value and a cookie's value"]
+)
+def test_an_http_route_splits_through_istio_too(http_route: Bed, case: str) -> None:
+    check(http_route, case)
+
+
+def test_nobody_reaches_the_canary_through_istio_when_the_http_route_is_given_back(http_route: Bed) -> None:
+    check_restored(http_route)
+    assert marks(http_route.shop.get("httproute", "web")) == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from davylamp.api.objects import Ingress, IngressSpec, Meta, Service, ServiceSpec
+from davylamp.api.objects import HTTPRoute, Ingress, IngressSpec, Meta, Service, ServiceSpec
 from davylamp.controller.since import Since
 from davylamp.core.actions import Ref
 from tests.kube.fake import FakeClock
@@ -87,3 +87,22 @@ async def test_what_nobody_asks_for_any_more_is_forgotten(rig: Rig) -> None:
     rig.since.forget(ASKER)
     rig.since.forget(other)
     assert rig.seconds(WEB) == 10
+
+
+def route(taken: int = 1, at: str = "12:00", **spec: str) -> HTTPRoute:
+    accepted = {"type": "Accepted", "status": "True", "observedGeneration": taken, "lastTransitionTime": at}
+    said = {"parentRef": {"name": "gw"}, "controllerName": "x", "conditions": [accepted]}
+    metadata = Meta(name="web", namespace="shop")
+    return HTTPRoute(metadata, {"parentRefs": [{"name": "gw"}], **spec}, {"parents": [said]})
+
+
+@pytest.mark.parametrize(
+    ("after", "counts"),
+    [(route(hostnames="x"), True), (route(taken=2), True), (route(at="12:01"), False)],
+)
+async def test_a_route_counts_from_when_it_was_last_changed_or_taken(rig: Rig, after: HTTPRoute, counts: bool) -> None:
+    ref = Ref("HTTPRoute", "shop", "web")
+    rig.objects[ref] = route()
+    rig.seconds(ref)
+    await rig.becomes(ref, after)
+    assert rig.seconds(ref) == (10 if counts else 0)

@@ -25,6 +25,7 @@ from davylamp.api.objects import (
     Pod,
     ReplicaSet,
     Service,
+    VirtualService,
     slim,
     template_hash,
 )
@@ -33,6 +34,7 @@ from davylamp.core import names
 from davylamp.core.actions import Action, Announce, Create, Delete, Patch, Ref
 from davylamp.core.plan import Plan, plan
 from davylamp.core.world import Gate, Traffic, World
+from davylamp.routers import istio_decision
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.precedence import Request, decide, shares
 from davylamp.routers.review import bind, resolve
@@ -47,6 +49,7 @@ TYPES: dict[str, type] = {
     "Ingress": Ingress,
     "IngressClass": IngressClass,
     "HTTPRoute": HTTPRoute,
+    "VirtualService": VirtualService,
     "Release": Release,
     "ReleasePolicy": ReleasePolicy,
 }
@@ -84,6 +87,22 @@ class Gateway:
         return {} if index is None else {name: float(part) for name, part in shares(self.rules[index]).items()}
 
 
+class Mesh:
+    """Proxies of Istio. They take VirtualService `web` as it is, and say nothing."""
+
+    def __init__(self) -> None:
+        self.spec: Json = {}
+
+    def look(self, cluster: Cluster) -> None:
+        for found in cluster.all("VirtualService"):
+            self.spec = copy.deepcopy(found["spec"])
+
+    def shares(self) -> dict[str, float]:
+        """Which part of the requests without any header each Service gets."""
+        route = istio_decision.first(self.spec, istio_decision.Request())
+        return {} if route is None else {to["host"]: part for to, part in istio_decision.shares(route)}
+
+
 class Cluster:
     """The model. `crash_at` is the number of the write (from 1) after which the controller dies, `lose_answer`
     whether that write was carried out."""
@@ -102,7 +121,7 @@ class Cluster:
         self._numbers = itertools.count(1)
         self._since: dict[Ref, tuple[str, datetime]] = {}
         self.weights: list[float] = []
-        self.gateway: Gateway | None = None
+        self.gateway: Gateway | Mesh | None = None
         self.violations: list[str] = []
         self.put("IngressClass", "nginx", spec={"controller": "k8s.io/ingress-nginx"})
         self.put("Deployment", "web", spec=deployment_spec("hellok8s:v1", replicas))
@@ -397,7 +416,7 @@ class Cluster:
         deployment = next(iter(self.typed("Deployment")), None)
         policy = next(iter(policies), None)
         watched = [*policies, *self.typed("Deployment"), *self.typed("Service"), *self.typed("Ingress")]
-        watched += self.typed("HTTPRoute")
+        watched += [*self.typed("HTTPRoute"), *self.typed("VirtualService")]
         classes = {c.metadata.name: c for c in self.typed("IngressClass")}
         objects = NamespaceObjects.of(NAMESPACE, watched, classes)
         resolution = resolve(policy, deployment, objects) if policy and deployment else None
@@ -433,7 +452,7 @@ class Cluster:
     def _seen(self, refs: list[Ref]) -> dict[Ref, datetime]:
         for ref in refs:
             obj = self.objects.get((ref.kind, ref.name), {})
-            content = f"{obj.get('spec')} {obj.get('metadata', {}).get('annotations')}"
+            content = f"{obj.get('spec')} {obj.get('metadata', {}).get('annotations')} {obj.get('status')}"
             if self._since.get(ref, ("", self.now))[0] != content:
                 self._since[ref] = (content, self.now)
         return {ref: self._since[ref][1] for ref in refs}

@@ -50,7 +50,7 @@ def test_a_release_by_an_http_route_goes_through_its_steps_and_leaves_it_as_it_w
 
 def test_a_step_waits_until_the_implementation_has_taken_the_route() -> None:
     cluster = routed(10)
-    assert cluster.gateway is not None
+    assert isinstance(cluster.gateway, Gateway)
     cluster.gateway.asleep = True
     decided = cluster.run()
     assert decided.message == "step 1: waiting for Gateway gw to take the route"
@@ -63,7 +63,7 @@ def test_a_step_waits_until_the_implementation_has_taken_the_route() -> None:
 def test_a_rollback_keeps_the_canary_until_the_implementation_sends_nothing_to_it() -> None:
     cluster = routed(50)
     cluster.run(until=lambda: step(cluster) == 1)
-    assert cluster.gateway is not None
+    assert isinstance(cluster.gateway, Gateway)
     cluster.gateway.asleep = True
     cluster.command(abort={"by": "ann"})
     decided = cluster.run()

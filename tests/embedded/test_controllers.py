@@ -13,7 +13,7 @@ from davylamp.embedded.clock import LoopClock, run
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.controllers import deployment as deployments
 from davylamp.embedded.controllers import replicaset
-from davylamp.embedded.controllers.objects import same_template, template_name
+from davylamp.embedded.controllers.objects import controller_reference, same_template, template_name
 from davylamp.embedded.kubelet.imagined import Behave, Course
 from davylamp.embedded.store import Object
 from tests.kube.controllers import deployment, service
@@ -260,3 +260,68 @@ def test_an_object_that_can_not_be_worked_on_does_not_stop_the_others(monkeypatc
         assert len(tries) == 3
 
     in_cluster(main)
+
+
+FOREIGN_KINDS = ("Service", "Deployment", "ReplicaSet", "Pod", "EndpointSlice", "Node")
+
+
+def foreign_kind(kind: str) -> Object:
+    """A CRD of another group with a kind that Kubernetes has as well, as Knative's Service."""
+    plural = f"{kind.lower()}s"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.serving.example"},
+        "spec": {
+            "group": "serving.example",
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def test_a_kind_of_another_group_is_not_taken_for_kubernetes_own_of_that_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(cluster: Cluster) -> None:
+        owner = None
+        for kind in FOREIGN_KINDS:
+            cluster.store.create(foreign_kind(kind))
+            meta: Object = {"name": "web", "namespace": "shop", "labels": {"app": "web"}}
+            if owner is not None:
+                meta["ownerReferences"] = [controller_reference(owner)]
+            body = {"apiVersion": "serving.example/v1", "kind": kind, "metadata": meta, "spec": {"replicas": 2}}
+            owner = cluster.store.create(body)
+        cluster.store.create(service())
+        cluster.store.create(deployment(replicas=2))
+        await cluster.until(lambda: get(cluster, "Deployment").get("status", {}).get("availableReplicas") == 2, 60)
+        await asyncio.sleep(60)
+        foreign = [cluster.store.list(f"{kind}.serving.example", "shop") for kind in FOREIGN_KINDS]
+        assert [[obj["spec"] for obj in objs] for objs in foreign] == [[{"replicas": 2}]] * len(FOREIGN_KINDS)
+        assert not any("status" in obj for objs in foreign for obj in objs)
+        assert [len(cluster.store.list(kind, "shop")) for kind in ("ReplicaSet", "Pod", "EndpointSlice")] == [1, 2, 1]
+
+    with caplog.at_level("INFO", "davylamp.embedded.controllers"):
+        in_cluster(main)
+    assert caplog.records == []
+
+
+def test_the_owner_of_a_pod_is_told_by_its_group_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.store.create(foreign_kind("ReplicaSet"))
+        meta = {"name": "web", "namespace": "shop"}
+        owner = cluster.store.create({"apiVersion": "serving.example/v1", "kind": "ReplicaSet", "metadata": meta})
+        pod_meta = {**meta, "labels": {"app": "web"}, "ownerReferences": [controller_reference(owner)]}
+        spec = {"containers": [{"name": "app", "image": "hellok8s:v1"}]}
+        cluster.store.create({"apiVersion": "v1", "kind": "Pod", "metadata": pod_meta, "spec": spec})
+        await cluster.until(lambda: get(cluster, "Pod").get("status", {}).get("phase") == "Running", 60)
+        cluster.store.create(deployment(replicas=1))
+        await cluster.until(lambda: get(cluster, "Deployment").get("status", {}).get("availableReplicas") == 1, 60)
+        assert len(cluster.store.list("Pod", "shop")) == 2
+        assert "status" not in get(cluster, "ReplicaSet.serving.example")
+
+    with caplog.at_level("INFO", "davylamp.embedded.controllers"):
+        in_cluster(main)
+    assert caplog.records == []

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from davylamp.api.crd import crds
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.embedded.clock import LoopClock
-from davylamp.embedded.cluster import Cluster
+from davylamp.embedded.cluster import CONTROLLER, Cluster
+from davylamp.embedded.controlling import running
 from davylamp.embedded.kubelet.imagined import Behave, Course
 from davylamp.embedded.store import Object
-from davylamp.embedded.writing import Request
 from tests.kube.controllers import INGRESS_CLASS, NAMESPACE
-
-USER = "system:serviceaccount:davylamp-system:davylamp"
 
 
 class World:
@@ -58,49 +53,15 @@ class World:
         return str((releases[-1].get("status") or {}).get("phase", "Pending")) if releases else ""
 
     async def until(self, condition: Callable[[], Any], seconds: float = 3600.0) -> None:
-        """Let time pass until something is so; looked at after each change. AssertionError after so many seconds."""
-        changed = asyncio.Event()
-        unsubscribe = self.store.subscribe(lambda *_: changed.set())
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    changed.clear()
-                    await changed.wait()
-        finally:
-            unsubscribe()
-
-
-_crds = functools.cache(crds)
-
-
-def serve_ours(cluster: Cluster) -> None:
-    """Our own kinds, and a gate, as `davy install` would have them."""
-    for crd in _crds():
-        cluster.store.create(crd)
-    cluster.store.admission.append(lambda old, new, request: _gate(cluster, old, new, request))
-
-
-def _gate(cluster: Cluster, old: Object | None, new: Object, request: Request) -> Object:
-    if new["kind"] != "Deployment" or old is None or request.user == USER or not cluster.store.list("ReleasePolicy"):
-        return new
-    if new["spec"]["template"] == old["spec"]["template"] or new["spec"].get("paused"):
-        return new
-    meta = new["metadata"]
-    annotations = (meta.get("annotations") or {}) | {"davylamp.dev/paused-by": "gate"}
-    return {**new, "metadata": {**meta, "annotations": annotations}, "spec": {**new["spec"], "paused": True}}
+        """Let time pass until something is so. Raises TimeoutError after so many seconds."""
+        await self.cluster.until(condition, seconds)
 
 
 @contextlib.asynccontextmanager
 async def world(clock: LoopClock, behave: Behave = lambda pod: Course(), **options: Any) -> AsyncIterator[World]:
     async with Cluster(clock, behave=behave, **options) as cluster:
-        serve_ours(cluster)
+        cluster.install_davylamp()
         here = World(cluster)
         here.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, INGRESS_CLASS)
-        controller = Controller(cluster.api(USER), clock, Metrics(clock))
-        tasks = [asyncio.create_task(controller.watch()), asyncio.create_task(controller.work())]
-        try:
+        async with running(Controller(cluster.api(CONTROLLER), clock, Metrics(clock))):
             yield here
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

@@ -314,6 +314,21 @@ def test_a_route_that_is_being_split_is_not_judged_by_its_status() -> None:
     assert found_problems(split) == []
 
 
+def test_a_rule_is_not_divided_by_two_policies() -> None:
+    named = (Route(http_route=GatewayRef("web")),)
+    other = policy("api", traffic=Traffic(service="api", routes=named))
+    mine = policy(traffic=Traffic(service="web", routes=named))
+    for rules, expected in (
+        ([rule(backend(), backend("api"))], ['spec.rules[0] sends to Service "api" too, which policy "api" splits']),
+        ([rule(backend()), rule(backend("api"))], []),
+    ):
+        route = http_route(*rules)
+        found = NamespaceObjects.of(NAMESPACE, (deployment(), service(), route, other, mine), {}, {})
+        told = [text for text in problems(mine, found) if not text.startswith("warning")]
+        assert len(told) == len(expected)
+        assert all(part in text for part, text in zip(expected, told, strict=True))
+
+
 def test_a_mirror_that_the_class_cannot_do_is_told_at_its_step() -> None:
     assert found_problems(http_route(), steps=(Step(10, mirror=100), Step(100))) == []
     (problem,) = found_problems(http_route(), steps=(Step(10, mirror=50), Step(100)))

@@ -197,6 +197,33 @@ def test_a_rule_that_would_be_overtaken_gets_a_copy_with_the_match() -> None:
     assert divided([other, rule(to("web"))], Exposure(0, (HEADER,)), PLACE).rules[1]["backendRefs"][0]["name"] == "web"
 
 
+@pytest.mark.parametrize(
+    ("users", "other", "exposure", "request_"),
+    [
+        # two headers weigh as much as two characters of a path where criteria are added up
+        (
+            {"path": {"type": "PathPrefix", "value": "/api"}},
+            {"path": {"type": "PathPrefix", "value": "/api/x"}},
+            Exposure(0, (BOTH,)),
+            Request("/api/x", headers={"X-Canary": "true", "Cookie": "canary=true"}),
+        ),
+        # one header comes before any number of parameters where criteria are compared one after the other
+        (
+            ROOT,
+            {**ROOT, "queryParams": [{"name": f"p{number}", "value": "1"} for number in range(11)]},
+            Exposure(0, (HEADER,)),
+            Request(headers={"X-Canary": "true"}, query={f"p{number}": "1" for number in range(11)}),
+        ),
+    ],
+)
+def test_neither_order_of_precedence_lets_a_rule_be_overtaken(
+    users: dict[str, Any], other: dict[str, Any], exposure: Exposure, request_: Request
+) -> None:
+    written = divided([rule(to("web"), matches=[users]), rule(to("other"), matches=[other])], exposure, PLACE)
+    for ranking in RANKINGS:
+        assert answered(written.rules, request_, ranking) == {"other": 1}
+
+
 def test_copies_for_the_canary_are_a_filter_of_the_users_rule() -> None:
     users = [rule(to("web", 5)), rule(to("web", 5), filters=[{"type": "X"}])]
     written = divided(users, Exposure(10, (), 30), PLACE)
@@ -277,6 +304,8 @@ def test_a_list_of_backends_that_others_change_loses_the_canary_and_keeps_its_sh
 def test_whole_rules_that_others_apply_anew_are_theirs() -> None:
     own = [rule(to("web", 1), matches=[{**ROOT, "headers": [X_CANARY]}]), rule(to("web", 2))]
     assert restored(own, SPLIT.record, PLACE) == own
+    elsewhere = [rule(to("third", 1), matches=SPLIT.rules[1]["matches"]), rule(to("web", 2))]
+    assert restored(elsewhere, SPLIT.record, PLACE) == elsewhere
 
 
 def test_without_the_record_the_canary_is_still_taken_out() -> None:

@@ -321,7 +321,7 @@ def _strictness(analysis: Analysis, at: str) -> Found:
     if seconds(analysis.interval) < 1:
         yield f"{at}.interval", f'"{analysis.interval}" is less than 1s, the least time between two looks', False
     elif seconds(analysis.interval) < 10 and seconds(analysis.warm_up) > 0:
-        why = "is so short that a cold start is hardly told from a worse version: 10s, or warmUp: 0s where there is none"
+        why = "is so short that a cold start is hardly told from worse: 10s, or warmUp: 0s where there is none"
         yield f"{at}.interval", f'"{analysis.interval}" {why}', True
     if analysis.at_most is None and analysis.when_unclear != "wait":
         yield f"{at}.whenUnclear", f"{analysis.when_unclear} never happens without atMost; say after how long", False

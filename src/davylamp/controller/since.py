@@ -13,6 +13,7 @@ from typing import Any
 from davylamp.api.objects import DestinationRule, GRPCRoute, HTTPRoute, Ingress, Service, VirtualService
 from davylamp.core.actions import Ref
 from davylamp.kube.clock import Clock
+from davylamp.routers.gateway_status import taken
 
 ROUTING = ("nginx.ingress.kubernetes.io/", "higress.ingress.kubernetes.io/", "kubernetes.io/ingress.class")
 """Annotations of an Ingress that can change where requests go begin with one of these."""
@@ -57,6 +58,8 @@ def _content(obj: Any | None) -> object:
             return (ruling, obj.spec)
         case Service():
             return obj.spec.selector
-        case HTTPRoute() | GRPCRoute() | VirtualService() | DestinationRule():
+        case HTTPRoute() | GRPCRoute():
+            return (obj.spec, taken(obj))
+        case VirtualService() | DestinationRule():
             return obj.spec
     return obj

@@ -127,9 +127,9 @@ class Local:
         return cut(raw, tail=tail, limit_bytes=limit_bytes).decode("utf-8", "replace")
 
     async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
-        """Nothing here leads to pods' ports."""
-        ref = Ref("Pod", namespace, pod)
-        raise ApiError(501, "NotImplemented", "the embedded cluster has no proxy to pods", verb="get", ref=ref)
+        """Always refused: there is no way through this API server to a pod."""
+        text = "the embedded API server has no way to a pod (pods/proxy)"
+        raise ApiError(501, "NotImplemented", text, verb="get", ref=Ref("Pod", namespace, pod))
 
     async def follow_logs(
         self,

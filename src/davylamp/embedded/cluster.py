@@ -1,16 +1,22 @@
-"""A whole cluster in this process: store, controllers, pods. Serving it over HTTP is up to `davylamp.embedded.http`."""
+"""A whole cluster in this process: store, controllers, pods. `davylamp.embedded.served` serves it over HTTP."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from davylamp.embedded.client import Local
 from davylamp.embedded.controllers.loop import Controllers
 from davylamp.embedded.kubelet.imagined import Behave, Course, Imagined
 from davylamp.embedded.store import ADMIN, Object, Store
+from davylamp.kube import manifests
 from davylamp.kube.clock import Clock
 
+CONTROLLER = manifests.Options().user
+"""The user as whom Davylamp's controller writes, and whom its gate lets through."""
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -65,6 +71,30 @@ class Cluster:
     def api(self, user: str = ADMIN) -> Local:
         """The cluster as one user sees it."""
         return Local(self.store, user=user)
+
+    def install_davylamp(self) -> None:
+        """What `davy install` makes: kinds, rights and gate. Its controller runs by `davylamp.embedded.controlling`,
+        as the user CONTROLLER. Raises StatusError 409 where it is installed already."""
+        for manifest in _installation():
+            self.store.create(manifest)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 3600.0) -> None:
+        """Let time pass until something is so; looked at now and after each change. Raises TimeoutError."""
+        changed = asyncio.Event()
+        unsubscribe = self.store.subscribe(lambda *_: changed.set())
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    changed.clear()
+                    await changed.wait()
+        finally:
+            unsubscribe()
+
+
+@functools.cache
+def _installation() -> tuple[Object, ...]:
+    """The same objects for every cluster of this process: a store changes none, and they take long to make."""
+    return tuple(manifests.manifests(manifests.Options()))
 
 
 def _namespace(name: str) -> Object:

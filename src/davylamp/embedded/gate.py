@@ -67,7 +67,11 @@ class Gate:
         self._store = store
 
     def __call__(self, old: Object | None, new: Object, request: Request) -> Object:
-        if request.operation != "UPDATE" or new["kind"] != "Deployment" or old is None:
+        if (
+            request.operation != "UPDATE"
+            or (new["apiVersion"], new["kind"]) != ("apps/v1", "Deployment")
+            or old is None
+        ):
             return new
         for binding in self._store.list(BINDING):
             policy = self._store.get(POLICY, "", binding["spec"]["policyName"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from davylamp.embedded import hellok8s
-from davylamp.embedded.cluster import Cluster
+from davylamp.embedded.cluster import CONTROLLER, Cluster
 from davylamp.embedded.kubelet.agent import Agent, serve
 from davylamp.embedded.kubelet.api import Api
 from davylamp.embedded.kubelet.network import on_loopback
@@ -24,7 +24,6 @@ from davylamp.embedded.server import Server
 from davylamp.embedded.store import ADMIN
 from davylamp.kube.clock import SystemClock
 
-CONTROLLER = "system:serviceaccount:davylamp-system:davylamp"
 USERS = {"admin": ADMIN, "davylamp": CONTROLLER, "traefik": "traefik", "kubelet": "system:node:node-1"}
 """User names by the short names that kubeconfig files have."""
 

@@ -43,8 +43,10 @@ GRPC = Features(
     router="a GRPCRoute",
     header=ALL,
     several_names=True,
-    mirror="percent",
-    notes=("Headers by exact value everywhere, by other operators where the implementation has regular expressions.",),
+    notes=(
+        "Headers by exact value everywhere, by other operators where the implementation has regular expressions.",
+        "The API has no feature by which an implementation could tell that it mirrors calls, so none is asked to.",
+    ),
 )
 
 
@@ -142,16 +144,17 @@ class GatewayRoute(msgspec.Struct, frozen=True):
 
     def _unsupported(self, exposure: Exposure) -> Iterator[Refusal]:
         controllers = controllers_of(self.route) if self.route is not None else set()
-        prefix = self.kind
+        if self._place.grpc:
+            return
         if exposure.mirror and controllers:
-            missing = list(lacking(f"{prefix}RequestMirror", controllers, self.classes))
-            if not missing and exposure.mirror < 100 and not self._place.grpc:
+            missing = list(lacking("HTTPRouteRequestMirror", controllers, self.classes))
+            if not missing and exposure.mirror < 100:
                 missing = list(lacking("HTTPRouteRequestPercentageMirror", controllers, self.classes))
             if missing:
                 ways = "leave mirror out, or split by an HTTPRoute of an implementation that can, or a VirtualService"
                 yield Refusal(f"{'; '.join(missing)}: {ways}", field="mirror")
         for index, match in enumerate(exposure.match):
-            if match.query is not None and controllers and not self._place.grpc:
+            if match.query is not None and controllers:
                 missing = list(known_to_lack("HTTPRouteQueryParamMatching", controllers, self.classes))
                 if missing:
                     yield Refusal(f"{'; '.join(missing)}: use a header or a cookie", index, "query")

@@ -86,6 +86,15 @@ def unseen(route: Routed) -> str:
     return f"waiting for {some(late)} to take the route" if late else ""
 
 
+def taken(route: Routed) -> object:
+    """Something that changes when an implementation takes the route as it is, or no longer does."""
+    return [
+        (answer.parent, answer.controller, one.get("type"), one.get("status"), one.get("observedGeneration"))
+        for answer in answers_of(route)
+        for one in answer.conditions.values()
+    ]
+
+
 def _not_yet(answer: Answer, generation: int) -> str:
     if not answer.seen(generation):
         return f"waiting for {answer.parent} to take the route"

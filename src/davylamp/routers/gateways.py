@@ -14,7 +14,7 @@ from davylamp.routers.gateway_status import Routed, answers_of, unusable
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.precedence import weight_of
 from davylamp.routers.router import Findings, Router
-from davylamp.routers.senders import services_of
+from davylamp.routers.senders import is_service, services_of
 from davylamp.routers.wording import instead, some
 
 
@@ -46,6 +46,13 @@ def _problems(kind: type[Routed], name: str, service: str, objects: NamespaceObj
     found.warnings += (f"{subject}: {text}" for text in warnings)
     for index, rule in enumerate(rules):
         refs = backends_of(rule)
+        also = {str(ref.get("name")) for ref in refs if is_service(ref, objects.namespace)} - {service}
+        for other in objects.policies_naming(kind.__name__, name) if place.sends(rule) else ():
+            if other.spec.traffic is not None and other.spec.traffic.service in also:
+                found.errors.append(
+                    f'{subject}: spec.rules[{index}] sends to Service "{other.spec.traffic.service}" too, which policy '
+                    f'"{other.metadata.name}" splits: give each a rule of its own, since one can\'t be divided twice'
+                )
         if refs and not any(map(weight_of, refs)):
             text = "has only backends with weight 0, which means something else to each implementation"
             found.errors.append(f"{subject}: spec.rules[{index}] {text}: give one of them a weight, or take it out")

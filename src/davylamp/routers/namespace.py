@@ -72,6 +72,7 @@ class NamespaceObjects:
         self._senders = _Groups()  # name of a Service -> Ingresses
         self._places = _Groups()  # Location -> Ingresses
         self._splitters = _Groups()  # type and name of a Service -> HTTPRoutes and so on
+        self._hosts = _Groups()  # a host of the mesh -> VirtualServices
 
     @classmethod
     def of(
@@ -158,6 +159,9 @@ class NamespaceObjects:
             case _:
                 for service in senders.services_of(obj):
                     self._splitters.change((type(obj), service), name, add=add)
+                if isinstance(obj, VirtualService):
+                    for host in senders.names_of(obj):
+                        self._hosts.change(host, name, add=add)
 
     def _index_policy(self, policy: ReleasePolicy, *, add: bool) -> None:
         name, target, traffic = policy.metadata.name, policy.spec.target, policy.spec.traffic
@@ -186,6 +190,10 @@ class NamespaceObjects:
         usable = (self.policies[name] for name in sorted(found))
         return [policy for policy in usable if not (policy.spec.target.name and policy.spec.target.match_labels)]
 
+    def policies_naming(self, kind: str, name: str) -> list[ReleasePolicy]:
+        """The policies that name this object in `traffic.routes`, by name."""
+        return [self.policies[policy] for policy in sorted(self._policies_by_name_in_traffic.of(f"{kind}/{name}"))]
+
     def pod_labels_of(self, deployment: Deployment) -> Mapping[str, str]:
         """The labels that the Deployment's template gives to its pods."""
         known = self.deployments.get(deployment.metadata.name)
@@ -212,6 +220,10 @@ class NamespaceObjects:
     def splitting(self, kind: type[Split], service: str) -> list[str]:
         """Names of the objects of `kind` that send to this Service, or are about it, in order."""
         return sorted(self._splitters.of((kind, service)))
+
+    def virtual_services_for(self, host: str) -> list[str]:
+        """Names of the VirtualServices that say where requests for this host go, in order."""
+        return sorted(self._hosts.of(host))
 
     def ingresses_at(self, place: Location) -> list[Ingress]:
         """The Ingresses, canaries and others, that have this very place, by name."""

@@ -32,6 +32,12 @@ def is_service(ref: dict[str, Any], namespace: str) -> bool:
     return given == ("Service", "", namespace)
 
 
+def names_of(obj: VirtualService) -> set[str]:
+    """The hosts whose requests a VirtualService is about."""
+    found = obj.spec.get("hosts")
+    return {str(host) for host in found} if isinstance(found, list) else set()
+
+
 def hosts_of(obj: VirtualService) -> Iterator[str]:
     """The hosts of all destinations of a VirtualService."""
     for protocol in ("http", "tls", "tcp"):

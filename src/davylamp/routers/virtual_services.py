@@ -11,7 +11,7 @@ from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Sides, maps, sends_to
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.router import Findings, Router
-from davylamp.routers.senders import hosts_of, service_of_host
+from davylamp.routers.senders import hosts_of, names_of, service_of_host
 from davylamp.routers.wording import instead, labels, some
 
 
@@ -179,18 +179,19 @@ def _policies(vs: VirtualService, service: str, objects: NamespaceObjects, found
 
 def _same_hosts(vs: VirtualService, objects: NamespaceObjects, found: Findings) -> None:
     """Of several VirtualServices for a host, sidecars take one, and gateways an order that nobody promises."""
-    hosts, gateways = _hosts(vs), set(vs.spec.get("gateways") or [MESH])
-    for name, other in sorted(objects.virtual_services.items()):
-        shared = hosts & _hosts(other)
-        if name != vs.metadata.name and shared and gateways & set(other.spec.get("gateways") or [MESH]):
+    hosts, gateways = names_of(vs), _gateways(vs)
+    others = {name for host in hosts for name in objects.virtual_services_for(host)} - {vs.metadata.name}
+    for name in sorted(others):
+        other = objects.virtual_services[name]
+        if gateways & _gateways(other):
             found.warnings.append(
-                f'{_title(vs)}: VirtualService "{name}" has {some(shared)} too, and which of the two counts is not '
-                "certain: write one VirtualService for a host"
+                f'{_title(vs)}: VirtualService "{name}" has {some(hosts & names_of(other))} too, and which of the two '
+                "counts is not certain: write one VirtualService for a host"
             )
 
 
-def _hosts(vs: VirtualService) -> set[str]:
-    return {str(host) for host in vs.spec.get("hosts") or ()}
+def _gateways(vs: VirtualService) -> set[str]:
+    return set(vs.spec.get("gateways") or [MESH])
 
 
 # --- the router ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from davylamp.embedded.controllers.endpointslice import SERVICE_LABEL
-from davylamp.embedded.controllers.objects import Object, controller, labels, owners
+from davylamp.embedded.controllers.objects import Object, controller, kind_of, labels, owners
 
 _Place = tuple[str, ...]
 
@@ -72,7 +72,7 @@ class Index:
 
 
 def _places(obj: Object) -> tuple[_Place, ...]:
-    meta, kind = obj["metadata"], obj["kind"]
+    meta, kind = obj["metadata"], kind_of(obj)
     namespace = meta.get("namespace", "")
     places: list[_Place] = [("kind", kind, namespace), ("all", kind)]
     places += (("owner", ref["uid"]) for ref in owners(obj))

@@ -25,6 +25,7 @@ from davylamp.embedded.controllers.objects import (
     Object,
     controller,
     deleted,
+    kind_of,
     labels,
     owners,
     selects,
@@ -99,10 +100,11 @@ class Controllers:
     # --- what a change concerns ---
 
     def _see(self, type_: str, new: Object, old: Object | None) -> None:
-        if new["kind"] == "Event":
+        kind = kind_of(new)
+        if kind == "Event":
             return
         self._index.see(type_, new, old)
-        match new["kind"]:
+        match kind:
             case "Pod":
                 self._saw_pod(type_, new, old)
             case "ReplicaSet":
@@ -136,10 +138,10 @@ class Controllers:
     def _ask_owner(self, new: Object, old: Object | None, kind: str, part: str) -> None:
         """Ask the one that manages an object, the one that did before, or those that may want to."""
         owner, before = controller(new), controller(old) if old is not None else None
-        if before is not None and before["kind"] == kind and (owner is None or before["uid"] != owner["uid"]):
+        if before is not None and kind_of(before) == kind and (owner is None or before["uid"] != owner["uid"]):
             self._ask(part, before["uid"])
         if owner is not None:
-            if owner["kind"] == kind:
+            if kind_of(owner) == kind:
                 self._ask(part, owner["uid"])
             return
         for obj in self._index.of_kind(kind, new["metadata"]["namespace"]):
@@ -312,7 +314,7 @@ class Controllers:
             match write:
                 case Create(obj):
                     made = self._store.create(obj, user=user)
-                    if made["kind"] == "Pod" and (rs := self._index.get(key.uid)) is not None:
+                    if kind_of(made) == "Pod" and (rs := self._index.get(key.uid)) is not None:
                         self._tell(replicaset.created(rs, made))
                 case Update(obj, subresource):
                     if (newer := written.get(uid(obj))) is not None:

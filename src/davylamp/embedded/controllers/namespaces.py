@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from davylamp.embedded.controllers.objects import Object, deleted
+from davylamp.embedded.controllers.objects import Object, deleted, kind_of
 from davylamp.embedded.controllers.writes import NOTHING, Create, Plan, Remove, Update
 
 FINALIZER = "kubernetes"
@@ -24,7 +24,7 @@ def plan(namespace: Object, content: Sequence[Object]) -> Plan:
         if kept == (spec.get("finalizers") or []):
             return NOTHING
         return Plan([Update({**namespace, "spec": {**spec, "finalizers": kept}}, "finalize")])
-    if any(obj["kind"] == "ServiceAccount" and obj["metadata"]["name"] == "default" for obj in content):
+    if any(kind_of(obj) == "ServiceAccount" and obj["metadata"]["name"] == "default" for obj in content):
         return NOTHING
     account: Object = {
         "apiVersion": "v1",

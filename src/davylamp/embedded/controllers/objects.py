@@ -10,11 +10,20 @@ from typing import Any
 import msgspec
 
 from davylamp.api.objects import HASH_LABEL
+from davylamp.embedded.resources import BUILT_IN
 
 Object = dict[str, Any]
 """A JSON object of the API server. It is never changed in place: listeners and readers share it."""
 
+_BUILT_IN = {(row.api_version, row.kind) for row in BUILT_IN}
 _ALPHANUMS = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def kind_of(obj: Object) -> str:
+    """The kind of an object or of an owner reference: `Service` is Kubernetes' own, `Service in GROUP/VERSION` is
+    somebody else's."""
+    api_version, kind = obj.get("apiVersion", ""), str(obj["kind"])
+    return kind if (api_version, kind) in _BUILT_IN else f"{kind} in {api_version}"
 
 
 def labels(obj: Object) -> dict[str, str]:

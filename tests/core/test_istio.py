@@ -1,0 +1,88 @@
+"""Releases by a VirtualService, which is the user's own and has to be given back."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+
+from davylamp.core import names
+from davylamp.core.actions import Patch
+from tests.core.model import Cluster, Crash, Json, Mesh, policy_spec
+from tests.core.test_release import V2, completed, leftovers, ways
+
+SPEC: Json = {
+    "hosts": ["web"],
+    "http": [{"route": [{"destination": {"host": "web"}}], "timeout": "5s"}],
+    "tcp": [
+        {"route": [{"destination": {"host": "web"}, "weight": 3}, {"destination": {"host": "other"}, "weight": 1}]}
+    ],
+}
+TRAFFIC: Json = {
+    "service": "web",
+    "routes": [{"virtualService": {"name": "web"}}],
+    "match": [{"header": {"name": "X-Canary", "exact": "true"}}],
+}
+STEPS: list[Json] = [{"weight": 0, "approve": True}, {"weight": 50, "hold": "1m"}, {"weight": 100}]
+
+
+def routed(**fields: object) -> Cluster:
+    """A cluster with a policy for its VirtualService, in which somebody has set the image to v2."""
+    cluster = Cluster()
+    cluster.gateway = Mesh()
+    cluster.put("VirtualService", "web", spec=copy.deepcopy(SPEC))
+    spec = policy_spec() | {"traffic": TRAFFIC} | fields
+    cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
+    cluster.run()
+    cluster.set_image(V2)
+    return cluster
+
+
+def as_before(cluster: Cluster) -> bool:
+    found = cluster.get("VirtualService", "web")
+    return bool(found["spec"] == SPEC and names.ROUTED not in found["metadata"].get("annotations", {}))
+
+
+def test_a_release_by_a_virtual_service_goes_through_its_steps_and_leaves_it_as_it_was() -> None:
+    cluster = routed(steps=[{"weight": 1}, {"weight": 10}, {"weight": 50}, {"weight": 100}])
+    cluster.run()
+    completed(cluster)
+    assert as_before(cluster)
+    assert [weight for weight, _ in itertools.groupby(map(round, cluster.weights))] == [0, 1, 10, 50, 100]
+
+
+def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False) -> Cluster:
+    cluster = routed(steps=STEPS)
+    cluster.writes.clear()
+    cluster.crash_at, cluster.before_write = crash_at, before_write
+
+    def run() -> None:
+        try:
+            cluster.run()
+        except Crash:
+            cluster.restart()
+            cluster.run()
+
+    run()
+    ways()[way](cluster)
+    run()
+    return cluster
+
+
+def final_state(cluster: Cluster) -> list[object]:
+    return [cluster.phase(), cluster.get("VirtualService", "web")["spec"], leftovers(cluster), cluster.violations]
+
+
+@pytest.mark.parametrize("way", ways())
+def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: str) -> None:
+    calm = go_the_way(way)
+    assert calm.violations == []
+    assert as_before(calm) or way in ("deletion", "supersession"), "where another release has begun"
+    at_the_route = [
+        n for n, write in enumerate(calm.writes, 1) if isinstance(write, Patch) and write.ref.kind == "VirtualService"
+    ]
+    assert len(at_the_route) >= 2
+    for number in at_the_route:
+        for before_write in (True, False):
+            assert final_state(go_the_way(way, number, before_write)) == final_state(calm), number
