@@ -34,7 +34,8 @@ soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
 binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~10 min on 2 cores)
 	$(BIN)/davylab build
 
-cluster-test: binaries  ## the tests on a real control plane
+cluster-test: venv  ## the tests on a real control plane
+	$(BIN)/davylab build --istio
 	$(BIN)/pytest -m cluster tests lab/tests
 
 demo: $(if $(filter real,$(CLUSTER)),binaries,$(BIN)/.demo)  ## a good and a bad release, live, in a minute (KEEP=1: leaves it running; CLUSTER=real: on a real control plane)

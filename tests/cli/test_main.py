@@ -305,3 +305,10 @@ def test_the_script_for_each_shell_calls_davy(davy: Davy, shell: str) -> None:
     result = davy("completion", shell)
     assert result.code == exits.OK
     assert f"_DAVY_COMPLETE=complete_{shell}" in result.out
+
+
+@pytest.mark.parametrize("option", ["--allow-address", "--trust-proxy"])
+def test_a_network_that_is_none_is_named_before_anything_begins(davy: Davy, option: str) -> None:
+    result = davy("controller", option, "10.0.0.0/64")
+    assert result.code == exits.BAD_INPUT
+    assert '"10.0.0.0/64" is no network: write for example 127.0.0.0/8' in result.err

@@ -82,7 +82,7 @@ BAD_POLICIES: dict[str, tuple[Json, str]] = {
     ),
     "routes without service": ({"traffic": {"routes": [{"ingress": {"name": "web"}}]}}, "set service, or detect: true"),
     "empty traffic": ({"traffic": {}}, "leave traffic out for a workload without a Service"),
-    "empty route": ({"traffic": {"service": "web", "routes": [{}]}}, "set ingress"),
+    "empty route": ({"traffic": {"service": "web", "routes": [{}]}}, "set exactly one of ingress, httpRoute"),
     "one Service for a fleet": (
         {"target": {"matchLabels": {"a": "b"}}, "traffic": {"service": "web"}},
         "use traffic: {detect: true}",

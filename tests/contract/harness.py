@@ -20,7 +20,7 @@ import yaml
 
 from davylamp.embedded.cluster import Cluster as Embedded
 from davylamp.embedded.kubelet.imagined import Course
-from davylamp.embedded.server import Server
+from davylamp.embedded.server import Server, url
 from davylamp.kube.clock import SystemClock
 
 Json = dict[str, Any]
@@ -124,6 +124,7 @@ class Cluster:
         params: Json,
         token: str | None,
     ) -> None:
+        path = f"{urlsplit(self.server).path}{path}"
         url = f"{path}?{urlencode(params)}" if params else path
         headers = {"Accept": accept, "User-Agent": "contract/1", "Authorization": f"Bearer {token or self.token}"}
         if body is not None:
@@ -253,7 +254,7 @@ class Running:
         cluster = Embedded(SystemClock(), behave=as_hellok8s)
         server = Server(cluster.store, {"secret": "admin"})
         async with cluster, server.running() as address:
-            self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(address, "secret")))
+            self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url(address, "secret"), "secret")))
             self._ready.set()
             await over.wait()
 

@@ -165,3 +165,22 @@ def test_api_resources_have_short_names_and_verbs(space: Space) -> None:
     assert by_name["deployments"][1:5] == ["deploy", "apps/v1", "true", "Deployment"]
     assert by_name["pods"][1:4] == ["po", "v1", "true"]
     assert "create,delete,deletecollection,get,list,patch,update,watch" in by_name["services"]
+
+
+def test_create_takes_a_manifest_and_tells_what_is_there_already(space: Space) -> None:
+    text = yaml.safe_dump(deployment(replicas=0))
+    assert space.kubectl("create", "-f", "-", input=text).out == "deployment.apps/web created\n"
+    again = space.kubectl("create", "-f", "-", input=text, check=False)
+    assert (again.code, "AlreadyExists" in again.err) == (1, True)
+
+
+def test_what_kubectl_writes_itself_can_be_piped_into_apply(space: Space) -> None:
+    command = ("create", "configmap", "one", "--from-literal=a=1", "--dry-run=client", "-o", "yaml")
+    assert space.kubectl("apply", "-f", "-", input=space.kubectl(*command).out).out == "configmap/one created\n"
+    assert space.get("configmaps", "one")["data"] == {"a": "1"}
+
+
+def test_kubectl_tells_who_is_asking_and_what_they_may_do(space: Space) -> None:
+    who = yaml.safe_load(space.kubectl("auth", "whoami", "-o", "yaml").out)
+    assert "system:masters" in who["status"]["userInfo"]["groups"]
+    assert space.kubectl("auth", "can-i", "create", "deployments").out == "yes\n"

@@ -60,3 +60,26 @@ async def test_what_is_no_address_is_named_with_what_would_be(rig: Rig, listen: 
     with pytest.raises(ValueError, match="not an address to listen on: write for example :8080"):
         async with serving(listen, rig.controller, rig.metrics):
             pass
+
+
+async def voted(rig: Rig, **said: object) -> tuple[int, str]:
+    async with serving("127.0.0.1:0", rig.controller, rig.metrics) as (host, port):
+        url = f"http://{host}:{port}/feedback?namespace=shop&name=web"
+        async with aiohttp.ClientSession() as session, session.post(url, json=said) as answer:
+            return answer.status, await answer.text()
+
+
+async def test_a_replica_that_does_not_lead_sends_users_votes_elsewhere(rig: Rig) -> None:
+    status, text = await voted(rig, bad=True)
+    assert (status, text) == (503, "another replica of the controller leads; send it again\n")
+
+
+async def test_votes_reach_the_release_that_is_under_way(rig: Rig) -> None:
+    await rig.start_web(analysis={"checks": [{"errors": {}}, {"feedback": {}}]})
+    assert (await voted(rig, bad=True))[0] == 404
+    rig.set_image("hellok8s:v2")
+    await rig.clock.advance(5)
+    assert (await voted(rig, bad=True, version="hellok8s:v3"))[0] == 422
+    assert (await voted(rig, bad=True, version="hellok8s:v2", user="4711"))[0] == 202
+    assert (await voted(rig, bad=True, version="hellok8s:v2", user="4711"))[0] == 200
+    await rig.stop()

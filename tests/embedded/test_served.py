@@ -12,10 +12,12 @@ import aiohttp
 import msgspec
 import pytest
 
+from davylamp.embedded.cluster import CONTROLLER
 from davylamp.embedded.kubelet import network
 from davylamp.embedded.kubelet.network import Network
 from davylamp.embedded.served import Served, served
 from davylamp.embedded.store import Object
+from davylamp.embedded.wheels import program
 from tests.contract.workloads import deployment, service
 
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
@@ -71,14 +73,19 @@ async def answers(here: Served) -> list[str]:
         return found
 
 
+def admins(here: Served) -> str:
+    """The server as the admin has it."""
+    return str(msgspec.json.decode(here.kubeconfigs["admin"].read_bytes())["clusters"][0]["cluster"]["server"])
+
+
 async def get_text(here: Served, path: str) -> str:
-    async with aiohttp.ClientSession() as session, session.get(f"{here.address}{path}") as response:
+    async with aiohttp.ClientSession() as session, session.get(f"{admins(here)}{path}") as response:
         return await response.text()
 
 
 async def logged(here: Served, path: str, words: str) -> None:
     """Follows a log until it says `words`: a container may be ready before its first line is read."""
-    follow = f"{here.address}{path}?follow=true"
+    follow = f"{admins(here)}{path}?follow=true"
     async with asyncio.timeout(10), aiohttp.ClientSession() as session, session.get(follow) as response:
         async for line in response.content:
             if words in line.decode():
@@ -142,3 +149,41 @@ async def test_where_pods_share_an_address_each_has_a_port_of_its_own(
         said = [msgspec.json.decode(pod["metadata"]["annotations"]["davylamp.dev/ports"]) for pod in pods]
         assert sorted(ports["8080"] for ports in said) == sorted(port for _, port in found)
         assert all("v1" in text for text in await answers(here))
+
+
+async def test_the_files_with_the_secrets_are_nobody_elses_to_read(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    async with served(state, processes=False) as here:
+        found = {short: path.stat().st_mode & 0o777 for short, path in here.kubeconfigs.items()}
+        assert found == dict.fromkeys(("admin", "davylamp", "traefik", "kubelet"), 0o600)
+        assert state.stat().st_mode & 0o777 == 0o700
+        here.kubeconfigs["admin"].chmod(0o644)
+    async with served(state, processes=False) as here:
+        assert here.kubeconfigs["admin"].stat().st_mode & 0o777 == 0o600
+        assert admins(here) != here.address
+
+
+async def test_each_kubeconfig_is_its_user_for_kubectl_too(tmp_path: Path) -> None:
+    async with served(tmp_path, processes=False) as here:
+        for short, user in {"admin": "kubernetes-admin", "davylamp": CONTROLLER, "traefik": "traefik"}.items():
+            command = [
+                str(program("kubectl")),
+                f"--kubeconfig={here.kubeconfigs[short]}",
+                "auth",
+                "whoami",
+                "-o",
+                "json",
+            ]
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert msgspec.json.decode(out)["status"]["userInfo"]["username"] == user
+
+
+async def test_a_command_of_kubectl_that_sends_protobuf_is_told_what_to_do_instead(tmp_path: Path) -> None:
+    async with served(tmp_path, processes=False) as here:
+        command = [str(program("kubectl")), f"--kubeconfig={here.kubeconfigs['admin']}", "create", "namespace", "more"]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        _, error = await process.communicate()
+        assert process.returncode == 1
+        assert "--dry-run=client -o yaml, piped into kubectl apply -f -" in error.decode()
+        assert here.cluster.store.get("Namespace", "", "more") is None

@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     wave.set_defaults(run=_load)
 
     build = commands.add_parser("build", help="build the binaries now, if they are not there")
-    build.set_defaults(run=lambda _: print("\n".join(map(str, binaries.find_or_build()))))
+    build.add_argument("--istio", action="store_true", help="istiod too")
+    build.set_defaults(run=_build)
     return parser
 
 
@@ -122,6 +123,11 @@ def _load(args: argparse.Namespace) -> None:
         report=args.report,
     )
     load.run(settings, as_json=args.json)
+
+
+def _build(args: argparse.Namespace) -> None:
+    found = [*binaries.find_or_build(), *([binaries.find_or_build_istiod()] if args.istio else [])]
+    print("\n".join(map(str, found)))
 
 
 def _up(args: argparse.Namespace) -> None:

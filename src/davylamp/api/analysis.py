@@ -320,6 +320,9 @@ def _strictness(analysis: Analysis, at: str) -> Found:
         yield f"{at}.falseAlarms", f'"{analysis.false_alarms}" is outside 0.01%..20%', False
     if seconds(analysis.interval) < 1:
         yield f"{at}.interval", f'"{analysis.interval}" is less than 1s, the least time between two looks', False
+    elif seconds(analysis.interval) < 10 and seconds(analysis.warm_up) > 0:
+        why = "is so short that a cold start is hardly told from worse: 10s, or warmUp: 0s where there is none"
+        yield f"{at}.interval", f'"{analysis.interval}" {why}', True
     if analysis.at_most is None and analysis.when_unclear != "wait":
         yield f"{at}.whenUnclear", f"{analysis.when_unclear} never happens without atMost; say after how long", False
     if analysis.at_most is not None and seconds(analysis.at_most) < seconds(analysis.interval):

@@ -1,4 +1,4 @@
-"""How large the parts of an analysis and of its status may be, for the CRDs: what a type can't say."""
+"""What a type can't say, for the CRDs: rules, and how large the parts of an analysis and of its status may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,28 @@ import msgspec
 from davylamp.api import analysis as a
 from davylamp.api import verdict as v
 
-Bounds = dict[tuple[type[msgspec.Struct], str], dict[str, Any]]
+Schema = dict[str, Any]
+Bounds = dict[tuple[type[msgspec.Struct], str], Schema]
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A CEL rule (x-kubernetes-validations): `message` is what a person reads whose object breaks `rule`.
+
+    `found`, a CEL expression for a string, replaces the message with one that also says what was found.
+    """
+
+    rule: str
+    message: str
+    found: str = ""
+    path: str = ""
+    """The field that the error names, for example `.steps`; the object itself if empty."""
+    reason: str = "FieldValueInvalid"
+
+    def schema(self) -> Schema:
+        optional = {"messageExpression": self.found, "fieldPath": self.path}
+        kept = {key: value for key, value in optional.items() if value}
+        return {"rule": self.rule, "message": self.message, "reason": self.reason} | kept
+
 
 _NAME = {"minLength": 1, "maxLength": 253}
 _TEXT = {"maxLength": 253}

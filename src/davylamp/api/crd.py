@@ -20,30 +20,9 @@ import yaml
 from davylamp.api import GROUP, VERSION
 from davylamp.api import analysis as a
 from davylamp.api import types as t
-from davylamp.api.bounds import ANALYSIS
+from davylamp.api.bounds import ANALYSIS, Rule, Schema
 from davylamp.api.objects import Condition, Meta
 from davylamp.api.units import DURATION_PATTERN
-
-Schema = dict[str, Any]
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """A CEL rule (x-kubernetes-validations): `message` is what a person reads whose object breaks `rule`.
-
-    `found`, a CEL expression for a string, replaces the message with one that also says what was found.
-    """
-
-    rule: str
-    message: str
-    found: str = ""
-    path: str = ""
-    """The field that the error names, for example `.steps`; the object itself if empty."""
-    reason: str = "FieldValueInvalid"
-
-    def schema(self) -> Schema:
-        optional = {"messageExpression": self.found, "fieldPath": self.path}
-        kept = {key: value for key, value in optional.items() if value}
-        return {"rule": self.rule, "message": self.message, "reason": self.reason} | kept
 
 
 class Column(msgspec.Struct, frozen=True):

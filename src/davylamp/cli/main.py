@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,14 +19,19 @@ from davylamp.cli.options import (
     SEE,
     SET_UP,
     STEER,
+    Cluster,
     Context,
     Everywhere,
+    Gate,
     Kubeconfig,
+    LogFormat,
+    LogLevel,
     Name,
     Namespace,
     OptionalName,
     OutputOption,
     Reason,
+    Shell,
     TableOption,
     Timeout,
     Wait,
@@ -52,35 +56,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Shell(StrEnum):
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-
-
-class Gate(StrEnum):
-    AUTO = "auto"
-    ADMISSION = "admission"
-    FALLBACK = "fallback"
-
-
-class Cluster(StrEnum):
-    EMBEDDED = "embedded"
-    REAL = "real"
-
-
-class LogFormat(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 def program() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,35 @@ from davylamp.cli.output import Output, TableOutput
 
 SEE, STEER, SET_UP = "See", "Steer a release", "Set up"
 """The groups of commands in `davy --help`."""
+
+
+class Shell(StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+class Gate(StrEnum):
+    AUTO = "auto"
+    ADMISSION = "admission"
+    FALLBACK = "fallback"
+
+
+class Cluster(StrEnum):
+    EMBEDDED = "embedded"
+    REAL = "real"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def _names(ctx: typer.Context, incomplete: str) -> list[str]:

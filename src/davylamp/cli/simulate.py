@@ -59,7 +59,6 @@ def simulate(where: Where, given: Given, output: Output | None) -> int:
 
     if output == "name":
         raise Failure("-o name: a simulation has no name; json and yaml can be had", BAD_INPUT)
-    logging.getLogger("davylamp").setLevel(logging.CRITICAL)  # of the cluster that is simulated, not of a real one
     notes: tuple[str, ...] = ()
     try:
         if given.file is not None:
@@ -69,7 +68,7 @@ def simulate(where: Where, given: Given, output: Output | None) -> int:
         scenario = _scenario(given, rate if rate is not None else RPS)
     except Unusable as unusable:
         raise _refused(given, unusable) from unusable
-    with _progress() as progress:
+    with _silence(), _progress() as progress:
         made = report.simulate(stage, scenario, seed=given.seed, runs=given.runs, notes=notes, progress=progress)
     if given.plot is not None:
         _write(given.plot, plot.svg(made))
@@ -160,6 +159,18 @@ def _share(option: str, text: str) -> float:
 
 
 # --- what is shown ---
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What the controller logs is about the cluster that is simulated, not about one that exists."""
+    log = logging.getLogger("davylamp")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,10 @@ from davylamp.embedded import status
 
 TABLE = "as=Table"
 APPLY = "application/apply-patch+yaml"
+JSON_ONLY = (
+    "the embedded API server reads JSON and YAML, no protobuf; "
+    "with kubectl: the same command with --dry-run=client -o yaml, piped into kubectl apply -f -"
+)
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -79,13 +83,17 @@ def manager_of(request: web.Request) -> str:
     return request.headers.get("User-Agent", "").partition("/")[0][:128] or "unknown"
 
 
+def is_readable(request: web.Request) -> bool:
+    """Whether the body is in a format that is read here."""
+    return not any(name in request.content_type for name in ("protobuf", "cbor"))
+
+
 async def body_of(request: web.Request) -> Any:
     """The body, from JSON or YAML. Raises StatusError 400 or 415."""
     raw = await request.read()
     kind = request.content_type
-    if "protobuf" in kind or "cbor" in kind:
-        message = "the body of the request was in an unknown format - accepted media types include: application/json"
-        raise status.StatusError(415, "UnsupportedMediaType", message)
+    if not is_readable(request):
+        raise status.StatusError(415, "UnsupportedMediaType", JSON_ONLY)
     try:
         if kind in ("application/yaml", APPLY) and not raw.lstrip().startswith(b"{"):
             return yaml.safe_load(raw)

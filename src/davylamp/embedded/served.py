@@ -20,7 +20,7 @@ from davylamp.embedded.kubelet.api import Api
 from davylamp.embedded.kubelet.network import on_loopback
 from davylamp.embedded.kubelet.pod import Settings
 from davylamp.embedded.kubelet.reading import AgentLogs
-from davylamp.embedded.server import Server
+from davylamp.embedded.server import Server, url
 from davylamp.embedded.store import ADMIN
 from davylamp.kube.clock import SystemClock
 
@@ -33,9 +33,9 @@ class Served(msgspec.Struct, frozen=True):
 
     cluster: Cluster
     address: str
-    """`http://127.0.0.1:PORT`"""
+    """`http://127.0.0.1:PORT`, where only those are answered who show a secret of a kubeconfig."""
     kubeconfigs: Mapping[str, Path]
-    """By short name: admin, davylamp (the controller's), traefik, kubelet."""
+    """By short name: admin, davylamp (the controller's), traefik, kubelet. The secret is in `server`."""
 
 
 @contextlib.asynccontextmanager
@@ -51,12 +51,10 @@ async def served(
     async with contextlib.AsyncExitStack() as stack:
         cluster = Cluster(SystemClock(), seed=seed, imagined=not processes)
         await stack.enter_async_context(cluster)
-        # Without TLS kubectl sends no token: who sends none is the admin.
-        users = {token: USERS[short] for short, token in tokens.items()} | {"": ADMIN}
-        server = Server(cluster.store, users)
+        server = Server(cluster.store, {token: USERS[short] for short, token in tokens.items()})
         address = await stack.enter_async_context(server.running(port=port))
         kubeconfigs = {
-            short: _write_kubeconfig(state, short, address, token, admin=short == "admin")
+            short: _write_kubeconfig(state, short, url(address, token), admin=short == "admin")
             for short, token in tokens.items()
         }
         if processes:
@@ -84,18 +82,22 @@ async def _pods(cluster: Cluster, api: Api, nodes: list[str], state: Path, resta
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _write_kubeconfig(state: Path, short: str, address: str, token: str, *, admin: bool) -> Path:
-    """kubeconfig for the admin, kubeconfig.SHORT for others; YAML is a superset of the JSON written here."""
+def _write_kubeconfig(state: Path, short: str, server: str, *, admin: bool) -> Path:
+    """kubeconfig for the admin, kubeconfig.SHORT for others; YAML is a superset of the JSON written here.
+
+    Its `server` is a secret: nobody else may read the file, also where there was one that others could.
+    """
     path = state / ("kubeconfig" if admin else f"kubeconfig.{short}")
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "embedded", "cluster": {"server": address}}],
-        "users": [{"name": short, "user": {"token": token}}],
+        "clusters": [{"name": "embedded", "cluster": {"server": server}}],
+        "users": [{"name": short, "user": {}}],
         "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": short}}],
         "current-context": "embedded",
     }
-    state.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path

@@ -11,11 +11,11 @@ import msgspec
 from aiohttp import web
 
 from davylamp.embedded import discovery, reviews, routes, status
-from davylamp.embedded.bodies import Query, body_of, options_of, query_of
+from davylamp.embedded.bodies import Query, body_of, is_readable, options_of, query_of
 from davylamp.embedded.resources import VERSION, Resource
 from davylamp.embedded.serving import Answer, Serving
 from davylamp.embedded.status import StatusError
-from davylamp.embedded.store import ADMIN, Object, Store
+from davylamp.embedded.store import Object, Store
 from davylamp.embedded.streams import stream_log, stream_watch
 
 log = logging.getLogger(__name__)
@@ -26,19 +26,23 @@ LARGEST = 3 << 20
 
 
 class Server:
-    """A store on a port. `tokens` maps bearer tokens to user names; who sends none is the administrator."""
+    """A store on a port. `tokens` maps secrets to user names.
 
-    def __init__(self, store: Store, tokens: Mapping[str, str] | None = None) -> None:
+    A secret is shown as a bearer token, or as the first part of the path: kubectl and others on client-go send no
+    token without TLS, but keep the path of a kubeconfig's `server`. Whoever shows none gets 403 for everything, since
+    any user of this machine can reach the port.
+    """
+
+    def __init__(self, store: Store, tokens: Mapping[str, str]) -> None:
         self.store = store
-        self.address = ""
-        self._tokens = dict(tokens or {})
+        self._tokens = dict(tokens)
         self._serving = Serving(store)
         self._documents: dict[str, bytes] = {}
         self._documents_at = 0
 
     @asynccontextmanager
     async def running(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve until left; gives the address, `http://host:port`."""
+        """Serve until left; gives the address, `http://host:port`, of which `url` makes one user's."""
         app = web.Application(client_max_size=LARGEST)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -47,8 +51,7 @@ class Server:
             site = web.TCPSite(runner, host, port)
             await site.start()
             bound = runner.addresses[0]
-            self.address = f"http://{bound[0]}:{bound[1]}"
-            yield self.address
+            yield f"http://{bound[0]}:{bound[1]}"
         finally:
             await runner.cleanup()
 
@@ -57,27 +60,33 @@ class Server:
         self._serving.cut()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.rstrip("/")
         try:
-            user = self._user(request)
-            return await self._answer(request, user)
+            user, path = self._user(request, path)
+            return await self._answer(request, path, user)
         except StatusError as error:
             return _json(error.status, error.code)
         except Exception as error:  # An API server answers 500, it doesn't break off.
-            log.exception("%s %s", request.method, request.path_qs)
+            log.exception("%s %s?%s", request.method, path, request.query_string)
             failure = StatusError(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")
             return _json(failure.status, 500)
 
-    def _user(self, request: web.Request) -> str:
-        header = request.headers.get("Authorization", "")
-        token = header.removeprefix("Bearer ")
-        # kubectl sends no token without TLS. Whoever reaches a loopback port is this machine's user anyway.
-        user = self._tokens.get(token) if token else ADMIN
+    def _user(self, request: web.Request, path: str) -> tuple[str, str]:
+        """Who asks, and the path without a secret. Raises StatusError 401 or 403."""
+        first, _, rest = path.removeprefix("/").partition("/")
+        user = self._tokens.get(first)
+        if user is not None:
+            path = f"/{rest}"
+        if header := request.headers.get("Authorization", ""):
+            user = self._tokens.get(header.removeprefix("Bearer "))
+            if user is None:
+                raise StatusError(401, "Unauthorized", "Unauthorized")
         if user is None:
-            raise StatusError(401, "Unauthorized", "Unauthorized")
-        return request.headers.get("Impersonate-User", user)
+            verb = request.method.lower()
+            raise StatusError(403, "Forbidden", f'forbidden: User "system:anonymous" cannot {verb} path "{path}"')
+        return request.headers.get("Impersonate-User", user), path
 
-    async def _answer(self, request: web.Request, user: str) -> web.StreamResponse:
-        path = request.path.rstrip("/")
+    async def _answer(self, request: web.Request, path: str, user: str) -> web.StreamResponse:
         parts = path.strip("/").split("/")
         depth = len(parts)
         if parts[0] in ("api", "apis") and depth > (2 if parts[0] == "api" else 3):
@@ -139,8 +148,11 @@ class Server:
 
     async def _objects(self, request: web.Request, path: str, user: str) -> web.StreamResponse:
         where = routes.place(path)
-        if (where.group, where.plural) in discovery.REVIEWS and request.method == "POST":
-            body = await body_of(request)
+        review = discovery.REVIEWS.get((where.group, where.plural))
+        if review is not None and request.method == "POST":
+            body = {"apiVersion": f"{where.group}/{where.version}", "kind": review}
+            if where.plural not in reviews.OF_ONESELF or is_readable(request):
+                body = await body_of(request)
             return _json(reviews.answer(where.plural, body, user, self._tokens), 201)
         resource = self.store.resources.at(where.group, where.version, where.plural)
         _check_place(resource, where, request.method)
@@ -171,6 +183,11 @@ class Server:
         if request.method == "PATCH" and where.name:
             return serving.patch(resource, where, query, body, request.content_type, user)
         raise status.method_not_supported()
+
+
+def url(address: str, secret: str) -> str:
+    """The server as the user to whom a secret belongs has it: to be kept as secret as a password."""
+    return f"{address}/{secret}"
 
 
 def _check_place(resource: Resource, where: routes.Place, method: str) -> None:
