@@ -1,5 +1,6 @@
-"""`python -m bench [writes|idle|burst|fleet|analysis|signals ...]`: figures on a real control plane, counted by the API
-server itself; those of `analysis` (the statistics) and `signals` (reading metrics and logs) from made-up traffic.
+"""`python -m bench [writes|idle|burst|fleet|analysis|signals|simulate ...]`: figures on a real control plane, counted
+by the API server itself; those of `analysis` (the statistics), `signals` (reading metrics and logs) and `simulate` from
+made-up traffic.
 
 Each benchmark starts a control plane of its own. Figures of other tools, measured once on the same control plane
 (4 pods, nginx annotations, steps 10/50/100; 200 workloads), stand beside ours for comparison.
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 
 from davylab import Lab
 
-from bench import analysis, signals, verdicts
+from bench import analysis, signals, simulate, verdicts
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
@@ -277,23 +278,24 @@ def fleet(count: int = 5000) -> None:
 
 
 ALL = {"writes": writes, "idle": idle, "burst": burst, "fleet": fleet}
+OTHERS = ("analysis", "signals", "verdicts", "simulate")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "what", nargs="*", choices=[*ALL, "analysis", "signals", "verdicts", []], help="all of them if none is named"
-    )
+    parser.add_argument("what", nargs="*", choices=[*ALL, *OTHERS, []], help="all of them if none is named")
     parser.add_argument("--runs", type=int, default=2000, help="simulated releases for each figure of analysis")
-    parser.add_argument("--quick", action="store_true", help="200 of them")
+    parser.add_argument("--quick", action="store_true", help="200 of them; 100 runs of simulate")
     given = parser.parse_args()
-    for name in given.what or [*ALL, "analysis", "signals", "verdicts"]:
+    for name in given.what or [*ALL, *OTHERS]:
         if name == "analysis":
             analysis.run(given.runs, given.quick)
         elif name == "signals":
             signals.run()
         elif name == "verdicts":
             verdicts.run()
+        elif name == "simulate":
+            simulate.run(100 if given.quick else 1000)
         else:
             ALL[name]()
 

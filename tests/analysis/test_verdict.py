@@ -41,6 +41,24 @@ def test_worse_names_the_check_the_factor_its_interval_and_the_requests() -> Non
     assert found.message.endswith("1.50 % against 0.11 %, from 800 canary requests")
 
 
+@pytest.mark.parametrize("failures", [0, 1, 4, 12], ids=lambda k: f"{k} failures")
+def test_a_verdict_that_is_not_told_decides_the_same(failures: int) -> None:
+    rules = Rules(
+        (Check("errors", "errors"), Check("latency", "latency"), Check("stays", "threshold", most=1, times=1))
+    )
+    draw = np.random.default_rng(1)
+    state = lk.begin(rules, 0.0)
+    for look in range(40):
+        at = 10.0 * look
+        state = looks(state, rules, "errors", [events(at, 1, failures)])
+        state = looks(state, rules, "latency", [latencies(at, draw)])
+        state = looks(state, rules, "stays", [c.Value(at, at + 10, 0.5)])
+        told, brief = verdict(state, rules, at + 10), verdict(state, rules, at + 10, told=False)
+        assert (told.answer, told.evidence) == (brief.answer, brief.evidence)
+        for one, other in zip(told.findings, brief.findings, strict=True):
+            assert (one.good, one.evidence, one.requests) == (other.good, other.evidence, other.requests)
+
+
 def test_good_enough_says_what_it_is_bounded_by() -> None:
     made = [events(10.0 * t, 45, 5) for t in range(40)]
     found = after(ERRORS, "errors", list(made))

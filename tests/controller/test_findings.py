@@ -107,3 +107,20 @@ def test_every_field_is_written_so_that_none_is_left_over() -> None:
     made: dict[str, Any] = Findings(ERRORS, None, 1000).patch()
     assert set(made) == {field.encode_name for field in msgspec.structs.fields(AnalysisStatus)}
     assert made["canary"] == {"requests": 0, "failures": 0, "slow": None}
+
+
+def test_looks_that_are_not_told_decide_the_same_and_a_change_is_put_into_words() -> None:
+    told, brief = Findings(ERRORS, None, 1000), Findings(ERRORS, None, 1000)
+    told.take(events(0), 1010)
+    brief.take(events(0), 1010)
+    for number in range(1, 6):
+        told.take(events(number, canary=(100, 30)), 1010 + 10 * number)
+        before = brief.judgement
+        brief.take(events(number, canary=(100, 30)), 1010 + 10 * number, told=False)
+        assert brief.judgement.worse == told.judgement.worse
+        if not brief.judgement.worse:
+            assert brief.judgement is before, "the words stay as they were"
+    assert brief.judgement.worse
+    assert "times stable's" in brief.judgement.message
+    assert brief.patch()["state"] == told.patch()["state"]
+    assert brief.status.answer == "worse"

@@ -98,5 +98,8 @@ def log_mean(logs: Array, weights: ArrayLike | None = None) -> Array:
     """Log of the (weighted) mean of exp(logs) over the last axis, without overflow."""
     top = logs.max(-1, keepdims=True)
     scaled = np.exp(logs - top)
-    mean = scaled.mean(-1) if weights is None else (scaled * weights).sum(-1) / np.sum(weights)
+    if weights is None:
+        mean = np.add.reduce(scaled, -1) / scaled.shape[-1]  # as scaled.mean(-1), without its overhead: called often
+    else:
+        mean = (scaled * weights).sum(-1) / np.sum(weights)
     return np.asarray(top[..., 0] + np.log(mean))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import assert_never
 
 import msgspec
 
 from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
 from davylamp.analysis.forecast import Needed
-from davylamp.analysis.look import Seen, State, combined, evidence
+from davylamp.analysis.look import CheckState, Seen, State, combined, evidence
 from davylamp.analysis.rules import Check, Rules
 
 
@@ -63,11 +64,16 @@ class Verdict(msgspec.Struct, frozen=True):
     """What the verdict does not cover, in words."""
 
 
-def verdict(state: State, rule: Rules, now: float) -> Verdict:
-    """What can be said at `now` (seconds since the epoch; decides only which checks are without data)."""
-    findings = tuple(_finding(check, state.checks[check.name], rule, now) for check in rule.checks)
+def verdict(state: State, rule: Rules, now: float, *, told: bool = True) -> Verdict:
+    """What can be said at `now` (seconds since the epoch; decides only which checks are without data).
+
+    Unless it is `told` to people there are no words, ratios and forecasts, which are most of the work.
+    """
+    findings = tuple(_finding(check, state.checks[check.name], rule, now, told) for check in rule.checks)
     together, _ = combined(state.checks, rule)
     answer, culprit = _answer(state, rule, findings)
+    if not told:
+        return Verdict(answer, "", culprit, _exp(together), 1 / rule.false_alarms, findings)
     found = {finding.check: finding for finding in findings}
     match answer:
         case Answer.WORSE:
@@ -89,39 +95,61 @@ def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[A
     return Answer.NOT_ENOUGH_DATA, longest.check
 
 
-def _finding(check: Check, seen: Seen, rule: Rules, now: float) -> Finding:
+def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> Finding:
     weight = rules.weights(rule).get(check.name)
     needed = 1 / (rule.false_alarms * weight) if weight else math.inf
     fresh = seen.until is not None and now - seen.until <= rule.stale and not seen.note
-    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), False, "")
+    good = fresh and _content(check, seen.state, rule)
+    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), good, "")
     match seen.state:
-        case errors.Errors() as state:
+        case errors.Errors(duel=duel) | latency.Latency(duel=duel) | others.Complaints(duel=duel):
+            found = msgspec.structs.replace(found, requests=duel.tally.requests, failures=duel.tally.failures)
+    return _worded(found, check, seen.state, rule) if told else found
+
+
+def _content(check: Check, state: CheckState, rule: Rules) -> bool:
+    """Whether what was seen is good enough, if it is recent."""
+    match state:
+        case errors.Errors():
+            return _bounded(state.duel, errors.claims(rule), rule)
+        case latency.Latency():
+            return state.bound is not None and _bounded(state.duel, latency.claims(rule), rule)
+        case logs.LogState():
+            return state.stable > 0 and state.canary > 0
+        case others.Complaints():
+            return min(state.duel.tally.requests) > 0
+        case others.Metric():
+            return others.in_favour(state) >= -math.log(rule.false_promotions)
+        case others.Threshold():
+            return state.inside >= check.times
+        case others.Judged():
+            return state.passed is True
+    assert_never(state)
+
+
+def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Finding:
+    """With what people want to know."""
+    match state:
+        case errors.Errors():
             found = _with_duel(found, state.duel, errors.claims(rule), rule)
             message = wording.errors(found.ratio, found.interval, found.requests, found.failures)
-            content = _bounded(state.duel, errors.claims(rule), rule)
-        case latency.Latency() as state:
+        case latency.Latency():
             found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
             worst = latency.culprit(state)
             same = worst is not None and worst[0] == state.bound
             message = wording.latency(worst, found.interval if same else (None, None), found.requests)
-            content = state.bound is not None and _bounded(state.duel, latency.claims(rule), rule)
-        case logs.LogState() as state:
+        case logs.LogState():
             message = wording.logs(logs.culprit(state), state.stable, state.canary)
-            content = state.stable > 0 and state.canary > 0
-        case others.Complaints() as state:
+        case others.Complaints():
             found = _with_duel(found, state.duel, others.claims(rule), rule)
             message = wording.feedback(found.failures, found.requests)
-            content = min(found.requests) > 0
-        case others.Metric() as state:
+        case others.Metric():
             message = wording.metric(check.name, state.stable, state.canary, state.intervals, state.ahead)
-            content = others.in_favour(state) >= -math.log(rule.false_promotions)
-        case others.Threshold() as state:
+        case others.Threshold():
             message = wording.threshold(check, state.value, state.outside)
-            content = state.inside >= check.times
-        case others.Judged() as state:
+        case others.Judged():
             message = wording.outcome(check.name, state.passed, state.message)
-            content = state.passed is True
-    return msgspec.structs.replace(found, good=fresh and content, message=message)
+    return msgspec.structs.replace(found, message=message)
 
 
 def _with_duel(
@@ -133,8 +161,6 @@ def _with_duel(
         found,
         ratio=ratio if ratio is not None and math.isfinite(ratio) else None,
         interval=(low if low > 0 else None, high if math.isfinite(high) else None),
-        requests=state.tally.requests,
-        failures=state.tally.failures,
         to_good=forecast.until_good(state, claims, rule.false_promotions, common),
         to_worse=forecast.until_worse(state, claims, 1 / found.needed, common),
     )

@@ -37,7 +37,7 @@ async def detected(where: Where, name: str, output: Output | None) -> int:
     async with session(where) as here:
         picture, workload = await here.workload(name)
         await picture.read_pods(here.namespace, workload)
-        found = await _ask(here, picture, workload)
+        found = await ask(here, picture, workload)
         if output in ("json", "yaml"):
             here.screen.say(rendered(found, output))
         else:
@@ -45,7 +45,8 @@ async def detected(where: Where, name: str, output: Output | None) -> int:
         return OK
 
 
-async def _ask(here: Session, picture: Picture, workload: str) -> Detected:
+async def ask(here: Session, picture: Picture, workload: str) -> Detected:
+    """What one ready pod shows; its pods must have been read. Raises Failure where none shows metrics."""
     world = picture.world(here.namespace, workload)
     pod = next((pod for pod in picture.pods.get((here.namespace, workload), ()) if pod.ready), None)
     if pod is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from davylamp.cli import exits, judging
+from davylamp.cli import exits, judging, simulating
 from davylamp.cli.exits import Failure
 from davylamp.cli.options import (
     SEE,
@@ -271,6 +271,7 @@ _steering("retry", "Try a rejected template again, with a new release.")
 
 
 judging.add(app, _where, _run)
+simulating.add(app, _where)
 
 
 # --- set up ---

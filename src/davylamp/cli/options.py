@@ -61,7 +61,8 @@ def _contexts(ctx: typer.Context, incomplete: str) -> list[str]:
     return contexts(ctx.params, incomplete)
 
 
-def _duration(text: Any) -> float:
+def duration(text: Any) -> float:
+    """Seconds, for an option. Raises typer.BadParameter with what would be right."""
     if isinstance(text, float):
         return text
     try:
@@ -125,7 +126,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="DURATION",
-        parser=_duration,
+        parser=duration,
         help="With --wait: give up after this time (90s, 10m, 1h30m), with exit code 5.",
         show_default=False,
     ),
@@ -135,7 +136,7 @@ Within = Annotated[
     typer.Option(
         "--timeout",
         metavar="DURATION",
-        parser=_duration,
+        parser=duration,
         help="Give up after this time (90s, 10m, 1h30m), with exit code 5.",
         show_default=False,
     ),

@@ -186,14 +186,14 @@ class Analyst:
             seen, outcome = await self._seen(found, release, pods)
         before = found.findings.judgement
         explained = found.looker.explained if found.looker is not None else str
-        found.findings.take(seen, self._now, explained)
+        due = found.written is None or self._clock.time() - found.written >= WRITTEN_EVERY - found.interval / 2
+        found.findings.take(seen, self._now, explained, told=due)
         self._metrics.looks.labels(outcome).inc()
         self._metrics.look_seconds.observe(self._clock.time() - began)
         after = found.findings.judgement
         changed = _decisive(before) != _decisive(after)
         if changed:
             log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
-        due = found.written is None or self._clock.time() - found.written >= WRITTEN_EVERY - found.interval / 2
         if changed or due:
             await self._tell(key, found)
         if changed:

@@ -73,9 +73,10 @@ class Findings:
         self._history: list[list[Point]] = _points(self.status.history)
         self.judgement = self._judged(verdict(self.state, self.rules, now), now)
 
-    def take(self, found: Look, now: float, explained: Callable[[str], str] = str) -> Verdict:
+    def take(self, found: Look, now: float, explained: Callable[[str], str] = str, *, told: bool = True) -> Verdict:
         """Add what a look has found; the verdict is about the moment `now`, in seconds since the epoch. `explained`
-        completes its sentences for people."""
+        completes its sentences for people. Unless it is `told`, a verdict like the last one is not put into words, so
+        that those of the judgement and of the status stay as they were."""
         problems = list(found.problems)
         for name, counts in found.counts:
             try:
@@ -84,8 +85,13 @@ class Findings:
                 problems.append(f"{name}: {error}")
                 continue
             self._serve(counts)
-        said = _explained(verdict(self.state, self.rules, now), explained)
+        said = verdict(self.state, self.rules, now, told=told)
         self._remember(said, now)
+        if not told:
+            if _decided(self._judged(said, now)) == _decided(self.judgement):
+                return said
+            said = verdict(self.state, self.rules, now)
+        said = _explained(said, explained)
         self.judgement = self._judged(said, now, tuple(problems))
         self.status = self._told(said, tuple(problems), now)
         return said
@@ -148,6 +154,10 @@ class Findings:
         made["history"] = msgspec.json.encode(points).decode()
         made["state"] = msgspec.json.encode(self.state).decode()
         return made
+
+
+def _decided(judgement: Judgement) -> tuple[bool, bool, bool]:
+    return judgement.worse, judgement.good_enough, judgement.blind
 
 
 def _explained(said: Verdict, explained: Callable[[str], str]) -> Verdict:

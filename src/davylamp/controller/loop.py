@@ -144,6 +144,10 @@ class Controller:
         """How templates are gated: `admission`, or `fallback` where the API server has no such policies."""
         return self._sources.gate
 
+    def world(self, key: Ref) -> World:
+        """Everything that is known of one Deployment at this moment."""
+        return gather(self._sources, key)
+
     # --- watching ---
 
     async def watch(self) -> None:

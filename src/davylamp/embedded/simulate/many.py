@@ -1,0 +1,49 @@
+"""Many releases of the same policy, on all cores; each depends on nothing but the seed and its own number."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from davylamp.embedded.simulate.run import Outcome, run
+from davylamp.embedded.simulate.scenario import Scenario
+from davylamp.embedded.simulate.stage import Stage
+
+FEW = 4
+"""So many runs are quicker done than processes are started."""
+CHUNK = 4
+"""Runs that a process takes at once."""
+
+
+def outcomes(stage: Stage, scenario: Scenario, seed: int, runs: int, processes: int | None = None) -> Iterator[Outcome]:
+    """`runs` releases, numbered from 0, in the order in which they are done and without what only one run is told of.
+
+    `processes` is how many run at once; by default as many as there are cores for this process.
+    """
+    count = min(processes or len(os.sched_getaffinity(0)), runs)
+    if count <= 1 or runs <= FEW:
+        yield from (_brief(run(stage, scenario, seed, number)) for number in range(runs))
+        return
+    with multiprocessing.Pool(count, _begin, (stage, scenario, seed)) as pool:
+        yield from pool.imap_unordered(_one, range(runs), chunksize=min(CHUNK, -(-runs // count)))
+
+
+_given: list[tuple[Stage, Scenario, int]] = []
+
+
+def _begin(stage: Stage, scenario: Scenario, seed: int) -> None:
+    _given[:] = [(stage, scenario, seed)]
+    logging.getLogger("davylamp").setLevel(logging.CRITICAL)
+
+
+def _one(number: int) -> Outcome:
+    stage, scenario, seed = _given[0]
+    return _brief(run(stage, scenario, seed, number))
+
+
+def _brief(outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, timeline=(), weights=(), verdicts=())
