@@ -326,7 +326,7 @@ class Candidate:
 async def test_one_leads_and_another_follows_at_once_or_after_the_lease_ran_out(
     lab: Lab, kube: Kube, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("DURATION", 2.0), ("DEADLINE", 1.3), ("RENEW", 0.5), ("RETRY", 0.2)):
+    for name, seconds in (("DURATION", 30.0), ("DEADLINE", 1.3), ("RENEW", 0.5), ("RETRY", 0.2)):
         monkeypatch.setattr(lease, name, seconds)
     config = yaml.safe_load(lab.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
@@ -341,10 +341,9 @@ async def test_one_leads_and_another_follows_at_once_or_after_the_lease_ran_out(
         second = Candidate(through, ref, "second", leaders)
         await asyncio.sleep(1)
         assert leaders == ["first"]
-        began = time.monotonic()
+        monkeypatch.setattr(lease, "DURATION", 2.0)
         await first.stop()
-        await until(lambda: leaders == ["second"])
-        assert time.monotonic() - began < 1.5
+        await until(lambda: leaders == ["second"])  # long before the first one's lease ran out
         third = Candidate(kube, ref, "third", leaders)
         await asyncio.sleep(0.3)
         await relay.cut()
