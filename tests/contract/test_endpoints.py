@@ -76,8 +76,7 @@ def test_a_terminating_pod_serves_and_is_not_ready(here: Workloads) -> None:
     (pod,) = here.pods()
     here.patch("pod", pod, {"metadata": {"finalizers": ["example.com/hold"]}})
     here.kubectl("scale", "deployment/web", "--replicas=0")
-    found = here.until(lambda: here.all("pod"), "the held pod")
-    assert "deletionTimestamp" in found[0]["metadata"]
+    here.until(lambda: ["deletionTimestamp" in one["metadata"] for one in here.all("pod")] == [True], "the held pod")
     here.until(lambda: True not in here.endpoints().values(), "no ready endpoint")
     here.patch("pod", pod, {"metadata": {"finalizers": None}})
     here.until(lambda: not here.endpoints(), "no endpoint")
