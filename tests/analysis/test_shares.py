@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from davylamp.analysis import shares
@@ -23,6 +23,9 @@ def grid(n0: int, n1: int) -> tuple[Array, Array]:
 
 
 @settings(max_examples=60, deadline=None)
+@example(5.0, 13, 1, 1.0, 1.0)  # a single request of the canary, which always fails
+@example(5.0, 30, 1, 1.0, 1.0)
+@example(2.0, 1, 40, 1.0, 1.0)
 @given(RATIOS, st.integers(1, 40), st.integers(1, 40), st.floats(0.0001, 1.0), st.floats(0.0, 1.0))
 def test_a_canary_no_worse_than_tolerated_gives_no_evidence_on_average(
     tau: float, n0: int, n1: int, most: float, part: float
@@ -30,6 +33,18 @@ def test_a_canary_no_worse_than_tolerated_gives_no_evidence_on_average(
     chance = binomial(n0, most / tau)[:, None] * binomial(n1, most * part)[None, :]
     factors = np.exp(shares.worse(*grid(n0, n1), n0, n1, tau))
     assert ((factors * chance[..., None]).sum((0, 1)) <= 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("tau", [1.1, 1.25, 2.0, 5.0, 20.0])
+def test_the_common_failures_that_favour_the_gambler_most_are_still_no_profit(tau: float) -> None:
+    """The property above draws rates and sizes; this goes through the corner where the expectation comes closest to 1."""
+    for n0 in (1, 2, 3, 5, 8, 13, 20, 40, 120):
+        for n1 in (1, 2, 3, 5, 12):
+            k0, k1 = grid(n0, n1)
+            factors = np.exp(shares.worse(k0, k1, n0, n1, tau))
+            for most in (0.5, 0.9, 0.99, 1.0):
+                chance = binomial(n0, most / tau)[:, None] * binomial(n1, most)[None, :]
+                assert ((factors * chance[..., None]).sum((0, 1)) <= 1 + 1e-9).all(), (n0, n1, most)
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,8 +19,11 @@ All this takes the requests to be alike. Where failures come by pod and a pod of
 of stable's, f exceeds theta on average (many small storms against few large ones); docs/analysis.md says how much that
 matters.
 
-Where failures are common and tau is not 1, E[f] exceeds theta by a little, since K varies less than for rare events:
-the odds by less than the factor 1 + (tau-1)/(n0+n1-2), by which theta is raised (checked by enumeration in the tests).
+Where failures are common and tau > 1, E[f] exceeds theta by a little, since K varies less than for rare events. At the
+worst every request of the canary fails; then f = n1/(n1+X) with X binomial(n0, 1/tau), and since E[1/(X+1)] is below
+tau/(n0+1) and 1/(n1-1+1/y) is concave in y, E[f] <= n1*tau/(n1*tau + n0+1-tau). So theta is taken as if stable had
+tau-1 requests less; where it has not even those, there is no bet. (That the factors then have expectation <= 1 at all
+other rates as well, with stakes that rise with K, is checked by enumeration in the tests.)
 
 All functions take arrays of any one shape (or numbers) and add a last axis for the alternatives.
 """
@@ -55,8 +58,8 @@ def worse(k0: ArrayLike, k1: ArrayLike, n0: ArrayLike, n1: ArrayLike, tau: Array
 
     0 (no evidence) where nothing failed or where one of the versions served nothing.
     """
-    raised = np.asarray(tau) * (1 + np.maximum(np.asarray(tau) - 1, 0) / np.maximum(np.add(n0, n1) - 2, 1))
-    return _bets(k1, np.add(k0, k1), share(n0, n1, raised), against)
+    fewer = np.maximum(np.asarray(n0) - np.maximum(np.asarray(tau) - 1, 0), 0)
+    return _bets(k1, np.add(k0, k1), share(fewer, n1, tau), against)
 
 
 def better(
