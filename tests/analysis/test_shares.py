@@ -37,7 +37,7 @@ def test_a_canary_no_worse_than_tolerated_gives_no_evidence_on_average(
 
 @pytest.mark.parametrize("tau", [1.1, 1.25, 2.0, 5.0, 20.0])
 def test_the_common_failures_that_favour_the_gambler_most_are_still_no_profit(tau: float) -> None:
-    """The property above draws rates and sizes; this goes through the corner where the expectation comes closest to 1."""
+    """The property above draws rates and sizes; this goes where the expectation comes closest to 1."""
     for n0 in (1, 2, 3, 5, 8, 13, 20, 40, 120):
         for n1 in (1, 2, 3, 5, 12):
             k0, k1 = grid(n0, n1)
