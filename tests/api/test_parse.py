@@ -81,8 +81,8 @@ def test_an_empty_field_is_one_that_is_left_out() -> None:
         ("onfailure: hold", "spec.onfailure: unknown field; did you mean onFailure?"),
         (
             "xyz: 1",
-            "spec.xyz: unknown field; there are: analysis, historyLimit, maxExtraPods, onFailure, progressDeadline, "
-            "steps, target, traffic",
+            "spec.xyz: unknown field; there are: analysis, bake, historyLimit, keepOld, maxExtraPods, onFailure, "
+            "progressDeadline, steps, target, traffic",
         ),
         ("target: {nmae: web}", "spec.target.nmae: unknown field; did you mean name?"),
         ("target: web", 'spec.target: "web" where a mapping is expected'),

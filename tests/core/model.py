@@ -33,7 +33,7 @@ from davylamp.api.types import Release, ReleasePolicy
 from davylamp.core import names
 from davylamp.core.actions import Action, Announce, Create, Delete, Patch, Ref
 from davylamp.core.plan import Plan, plan
-from davylamp.core.world import Gate, Traffic, World
+from davylamp.core.world import Gate, Traffic, World, promised
 from davylamp.routers import istio_decision
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.precedence import Request, decide, shares
@@ -422,7 +422,7 @@ class Cluster:
         resolution = resolve(policy, deployment, objects) if policy and deployment else None
         releases = tuple(sorted(self.typed("Release"), key=lambda r: int(r.metadata.uid.removeprefix("uid-"))))
         release = next((r for r in reversed(releases) if r.active), next(reversed(releases), None))
-        traffic = Traffic(release.spec.service, release.spec.routes) if release else Traffic()
+        traffic = promised(release.spec) if release else Traffic()
         pods = tuple(
             pod
             for pod in self.typed("Pod")
@@ -444,7 +444,10 @@ class Cluster:
                 s["metadata"]["name"]: frozenset(self.endpoints(s["metadata"]["name"])) for s in self.all("Service")
             },
             routes=routes,
-            since=self._seen([ref for route in routes for ref in route.refs] + [Ref("Service", NAMESPACE, "web")]),
+            since=self._seen(
+                [ref for route in routes for ref in route.refs]
+                + [Ref("Service", NAMESPACE, name) for name in traffic.touched]
+            ),
             logs=self.logs,
             gate=self.gate,
         )

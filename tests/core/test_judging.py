@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from davylamp.core import names
+from davylamp.core.actions import Patch
 from davylamp.core.world import Judgement, World
 from tests.core.model import Cluster, policy_spec
 
@@ -27,10 +28,10 @@ class Judged(Cluster):
         return msgspec.structs.replace(super().world(), judgement=self.judgement)
 
 
-def in_step_one(judgement: Judgement | None, *weights: int, **analysis: Any) -> Judged:
+def in_step_one(judgement: Judgement | None, *weights: int, bake: str = "", **analysis: Any) -> Judged:
     cluster = Judged()
     cluster.judgement = judgement
-    spec = policy_spec(*(weights or (10, 50, 100)), analysis=analysis)
+    spec = policy_spec(*(weights or (10, 50, 100)), analysis=analysis) | ({"bake": bake} if bake else {})
     cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
     cluster.run()
     cluster.set_image("hellok8s:v2")
@@ -140,3 +141,35 @@ def test_what_the_analysis_has_written_is_kept_by_the_other_writes() -> None:
     assert cluster.release["status"]["analysis"] == {"state": "{}"}
     cluster.run()
     assert cluster.release["status"]["analysis"] == {}, "nobody goes on from a release that is over"
+
+
+def test_a_bad_verdict_while_it_bakes_returns_the_traffic_at_once() -> None:
+    cluster = in_step_one(GOOD, 10, bake="10m")
+    cluster.run(lambda: step(cluster) == 2)
+    assert cluster.share("hellok8s:v2") == 100
+    cluster.judgement = WORSE
+    before = len(cluster.writes)
+    cluster.run(lambda: cluster.share("hellok8s:v1") == 100)
+    written = [action.ref.kind for action in cluster.writes[before:] if isinstance(action, Patch)]
+    assert written == ["Release", "Service"], "decided, and the Service moved"
+    cluster.run()
+    assert cluster.phase() == "RolledBack"
+
+
+@pytest.mark.parametrize(
+    ("compare", "judgement", "left"), [(True, UNCLEAR, False), (True, GOOD, True), (None, UNCLEAR, True)]
+)
+def test_a_step_of_testers_waits_for_the_verdict_only_where_it_says_so(
+    compare: bool | None, judgement: Judgement, left: bool
+) -> None:
+    cluster = Judged()
+    cluster.judgement = judgement
+    first = {"weight": 0, "hold": "1m", "match": [{"cookie": {"name": "group", "exact": "b"}}]}
+    steps = [first | ({} if compare is None else {"compare": compare}), {"weight": 100}]
+    spec = policy_spec(steps=steps, analysis={})
+    cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
+    cluster.set_image("hellok8s:v2")
+    cluster.run(lambda: bool(cluster.all("Release")) and cluster.release.get("status", {}).get("step", 0) == 1)
+    cluster.now += timedelta(minutes=10)
+    cluster.run()
+    assert cluster.phase() == ("Completed" if left else "Progressing")

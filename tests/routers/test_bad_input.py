@@ -381,7 +381,7 @@ def test_what_works_but_should_be_known_is_a_warning(
         (
             policy(detect=True, steps=[Step(0, replicas=2), Step(20), Step(100)]),
             "spec.steps[0].weight: 0 % can't be had with 2 canary pods: without a route every ready pod gets its "
-            "share. Leave the step out, or split by a route",
+            "share. Leave the step out, go from 0 to 100 at once, or split by a route",
         ),
         (
             policy(detect=True, max_extra_pods=0),

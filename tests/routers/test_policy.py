@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from davylamp.api.analysis import Analysis, Check, Job, Logs, Threshold
-from davylamp.api.types import IngressRoute, ReleasePolicy, Route, Step, Target, Traffic
+from davylamp.api.analysis import Analysis, Check, Errors, Job, Logs, Threshold
+from davylamp.api.types import (
+    IngressRoute,
+    Match,
+    Preview,
+    ReleasePolicy,
+    Route,
+    Step,
+    Target,
+    TextMatch,
+    Traffic,
+)
 from davylamp.routers.policy import problems_of_policy
 from tests.builders import policy
 
@@ -25,6 +35,11 @@ def route(name: str) -> Route:
     return Route(ingress=IngressRoute(name=name))
 
 
+BLUE_GREEN = (Step(0, replicas="100%", approve=True), Step(100))
+GROUP = Match(cookie=TextMatch("group", exact="b"))
+ERRORS = Analysis(checks=(Check(errors=Errors()),))
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -37,6 +52,11 @@ def route(name: str) -> Route:
         ready(Step(0, replicas=2, hold="5m")),
         policy(max_extra_pods=0),  # with routes it doesn't matter
         policy(progress_deadline="10m", max_extra_pods="25%"),
+        policy(routes=(), steps=BLUE_GREEN, bake="10m", keep_old="1h"),
+        policy(traffic=Traffic("web", preview=Preview("web-preview")), steps=[Step(0, approve=True), Step(100)]),
+        policy(traffic=Traffic(services=("web", "api"), routes=(route("web"),))),
+        policy(steps=[Step(10)], bake="10m"),
+        policy(steps=[Step(0, match=(GROUP,), compare=True), Step(100)], analysis=ERRORS),
     ],
 )
 def test_nothing_is_wrong_with(given: ReleasePolicy) -> None:
@@ -101,9 +121,9 @@ NOT_A_DURATION = "is not a duration: write for example 30s, 10m or 1h30m"
             "give it replicas to see the pods start before they get traffic",
         ),
         (
-            policy(routes=(), steps=[Step(0, replicas=2), Step(100)]),
+            policy(routes=(), steps=[Step(0, replicas=2), Step(20), Step(100)]),
             "spec.steps[0].weight: 0 % can't be had with 2 canary pods: without a route every ready pod gets its "
-            "share. Leave the step out, or split by a route",
+            "share. Leave the step out, go from 0 to 100 at once, or split by a route",
         ),
         (ready(Step(10, hold="10")), f'spec.steps[0].hold: "10" {NOT_A_DURATION}; did you mean 10s or 10m?'),
         (ready(Step(10, hold="")), f'spec.steps[0].hold: "" {NOT_A_DURATION}'),
@@ -224,3 +244,57 @@ def test_an_analysis_that_cannot_be_done_keeps_the_policy_from_being_used(
 ) -> None:
     found = [p.path for p in problems_of_policy(policy(analysis=Analysis(checks=checks))) if not p.warning]
     assert found == [expected]
+
+
+def previewed(name: str, **traffic: object) -> ReleasePolicy:
+    return policy(traffic=Traffic("web", preview=Preview(name), **traffic), steps=BLUE_GREEN)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (policy(bake="10"), 'spec.bake: "10" is not a duration: write for example 30s, 10m or 1h30m; did you'),
+        (policy(bake="0s"), 'spec.bake: "0s" leaves no time at all: write for example 10m'),
+        (policy(keep_old="1d"), 'spec.keepOld: "1d" is not a duration'),
+        (
+            policy(steps=[Step(10), Step(100, hold="5m")], bake="10m"),
+            "spec.bake: says how long the last step at 100 % lasts, and so does spec.steps[1].hold (5m): leave one",
+        ),
+        (
+            policy(traffic=None, steps=[Step(10)], bake="10m"),
+            "spec.bake: 100 % without a Service is the promotion itself, which can't wait: leave hold out",
+        ),
+        (policy(traffic=None, keep_old="10m"), "spec.keepOld: without a Service nothing keeps the old pods"),
+        (previewed(""), "spec.traffic.preview.service: is empty"),
+        (previewed("web"), 'spec.traffic.preview.service: "web" is the users\' own Service: give testers another'),
+        (previewed("web-canary"), 'spec.traffic.preview.service: "web-canary" is the name of a Service that each'),
+        (
+            policy(traffic=Traffic(detect=True, preview=Preview("p"))),
+            "spec.traffic.detect: finds the Service and the routes by itself, and preview is given too",
+        ),
+        (
+            policy(traffic=Traffic("web", services=("web", "api"))),
+            'spec.traffic.services: service ("web") is given too: name all in services',
+        ),
+        (policy(traffic=Traffic(services=("web",))), "spec.traffic.services: has one name only: write service: web"),
+        (policy(traffic=Traffic(services=("a", "b", "a"))), 'spec.traffic.services[2]: "a" is named twice'),
+        (
+            policy(target=FLEET, traffic=Traffic(services=("a", "b"))),
+            'spec.traffic.service: "a" would be the Service of every Deployment',
+        ),
+        (
+            policy(steps=[Step(0, match=(GROUP,), compare=True), Step(100)]),
+            "spec.steps[0].compare: needs an analysis",
+        ),
+        (
+            policy(steps=[Step(0, replicas=1, compare=True), Step(100)], analysis=ERRORS),
+            "spec.steps[0].compare: at 0 % without a match the new version gets no requests to compare",
+        ),
+        (
+            policy(steps=[Step(10), Step(100, compare=True)], analysis=ERRORS),
+            "spec.steps[1].compare: at 100 % the old version gets no requests to compare with",
+        ),
+    ],
+)
+def test_blue_green_and_tests_of_two_versions_that_cannot_be(given: ReleasePolicy, expected: str) -> None:
+    assert [problem for problem in problems(given) if problem.startswith(expected)], problems(given)

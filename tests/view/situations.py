@@ -121,6 +121,14 @@ def adopted() -> Cluster:
     return cluster
 
 
+def keeping() -> Cluster:
+    """Completed three minutes ago, with the old pods still there."""
+    cluster = started(20, 100, keepOld="1h")
+    cluster.run(lambda: bool(cluster.all("Release")) and cluster.release.get("status", {}).get("phase") == "Completed")
+    cluster.now += timedelta(minutes=3)
+    return cluster
+
+
 def _canaries(cluster: Cluster) -> list[Json]:
     return [rs for rs in cluster.all("ReplicaSet") if "native" not in rs["metadata"]["name"]]
 

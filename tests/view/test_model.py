@@ -17,6 +17,7 @@ STATES: list[tuple[Situation, str, str]] = [
     (situations.awaiting, "AwaitingApproval", "waiting"),
     (situations.paused, "Paused", "waiting"),
     (situations.adopted, "Promoting", "busy"),
+    (situations.keeping, "Completed", "good"),
     (situations.crashing, "RollingBack", "bad"),
     (situations.superseded, "RollingBack", "busy"),
     (situations.held, "Held", "bad"),

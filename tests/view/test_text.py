@@ -141,6 +141,14 @@ FIRST_LINES: list[tuple[Situation, list[str]]] = [
         ],
     ),
     (
+        situations.keeping,
+        [
+            "shop/web  release web-bc87ce785f-1  Completed 3 min ago: all requests reach hellok8s:v2",
+            "          the old pods, hellok8s:v1, stay at full size for a while, without requests. Next: `davy abort "
+            "web` returns to them at once",
+        ],
+    ),
+    (
         situations.invalid_and_changed,
         [
             "policy shop/web can't be used, 2 problems:",

@@ -302,6 +302,14 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.VirtualServiceRoute, "name"): _NAME,
     (t.VirtualServiceRoute, "routes"): {"maxItems": 64, "items": {"type": "string", "maxLength": 253}},
     (t.Traffic, "service"): {"minLength": 1, "maxLength": 63},
+    (t.Traffic, "services"): {
+        "minItems": 2,
+        "maxItems": 8,
+        "items": {"type": "string", "minLength": 1, "maxLength": 63},
+    },
+    (t.Preview, "service"): {"minLength": 1, "maxLength": 63},
+    (t.ReleaseSpec, "services"): {"maxItems": 8},
+    (t.Found, "services"): {"maxItems": 8},
     (t.Traffic, "routes"): {"maxItems": 32},
     (t.Traffic, "match"): {"maxItems": 16},
     (t.Step, "match"): {"maxItems": 16},
@@ -403,18 +411,20 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
     t.Traffic: (
         Rule(
             "!has(self.detect) || !self.detect"
-            " || (!has(self.service) && (!has(self.routes) || size(self.routes) == 0))",
+            " || (!has(self.service) && !has(self.services) && (!has(self.routes) || size(self.routes) == 0))",
             "detect finds the Service and the routes: leave out service and routes, or set detect to false",
         ),
         Rule(
-            "has(self.service) || (has(self.detect) && self.detect)",
+            "has(self.service) || has(self.services) || (has(self.detect) && self.detect)",
             "set service, or detect: true; leave traffic out for a workload without a Service",
         ),
+        Rule("!has(self.service) || !has(self.services)", "set service or services, not both"),
     ),
     t.ReleasePolicySpec: (
         *_STEPS,
         Rule(
-            "!has(self.target.matchLabels) || !has(self.traffic) || !has(self.traffic.service)",
+            "!has(self.target.matchLabels) || !has(self.traffic)"
+            " || (!has(self.traffic.service) && !has(self.traffic.services) && !has(self.traffic.preview))",
             "a policy for many Deployments can't name one Service: use traffic: {detect: true}",
             path=".traffic",
         ),

@@ -94,6 +94,14 @@ class Match(Slim, frozen=True):
     """Labels of the pod that the request comes from; all of them."""
 
 
+class Preview(Slim, frozen=True):
+    """A way to the canary for testers, beside the users' own."""
+
+    service: str
+    """Name of a Service that selects the canary's pods while there is one. It is made for the time of the release, or
+    where there is one with this name, moved to the canary's pods and given back."""
+
+
 class Traffic(Slim, frozen=True):
     """How traffic reaches the workload."""
 
@@ -107,6 +115,16 @@ class Traffic(Slim, frozen=True):
     """Find the Service and the routes from the cluster; needed where one policy serves many Deployments."""
     settle: Duration = "5s"
     """How long a changed route is given to take effect where nothing can be measured."""
+    services: tuple[str, ...] = ()
+    """Instead of `service`, for a workload with several: names of all the Services that are released with it. A route
+    is split for each of them that it sends to."""
+    preview: Preview | None = None
+    """Where testers find the canary, whatever the weight."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all the Services that are named."""
+        return (self.service,) if self.service else self.services
 
 
 class Step(Slim, frozen=True):
@@ -124,6 +142,9 @@ class Step(Slim, frozen=True):
     """How long the step lasts at least, counted from when its weight is in effect."""
     approve: bool = False
     """The step is left only when a person says `davy approve`."""
+    compare: bool | None = None
+    """Whether the step is left only with the verdict of the analysis. Default: where the weight is neither 0 nor 100.
+    True makes a test of two versions of a step of `match` alone."""
 
 
 OnFailure = Literal["hold", "revert"]
@@ -138,6 +159,12 @@ class ReleasePolicySpec(Slim, frozen=True):
     """How traffic reaches the workload. Leave it out for workloads without a Service."""
     analysis: Analysis | None = None
     """How the new version is compared with the old one. Leave it out to look at the pods' health only."""
+    bake: Duration | None = None
+    """How long the old pods stay at full size once all of the traffic is on the new version, so that a bad verdict or
+    `davy abort` returns it at once. The same as a last step `{weight: 100, hold: ...}`."""
+    keep_old: Duration | None = None
+    """How long the old pods stay after the release has completed. A person can still return to them, by `davy abort`
+    or by setting the old template; a newer template ends it."""
     on_failure: OnFailure = "hold"
     """After a rollback: `hold` leaves the rejected template in the Deployment, paused; `revert` takes it out again."""
     progress_deadline: Duration | None = None
@@ -147,6 +174,16 @@ class ReleasePolicySpec(Slim, frozen=True):
     history_limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
     """How many finished Releases of a Deployment are kept."""
 
+    @property
+    def way(self) -> tuple[Step, ...]:
+        """The steps of a release: those of the policy, with what `bake` adds."""
+        if self.bake is None:
+            return self.steps
+        *before, last = self.steps or (Step(0),)
+        if last.weight == 100:
+            return (*before, msgspec.structs.replace(last, hold=self.bake))
+        return (*self.steps, Step(100, hold=self.bake))
+
 
 class Found(Slim, frozen=True):
     """What `traffic` means for one Deployment, as found in the cluster."""
@@ -154,6 +191,8 @@ class Found(Slim, frozen=True):
     deployment: str
     service: str = ""
     routes: tuple[Route, ...] = ()
+    services: tuple[str, ...] = ()
+    """All of them, where there are several."""
 
 
 class ReleasePolicyStatus(Slim, frozen=True):
@@ -259,6 +298,10 @@ class ReleaseSpec(Slim, frozen=True):
     """How often this template was tried."""
     service: str = ""
     """The Service whose traffic is split, if any."""
+    services: tuple[str, ...] = ()
+    """All of them, where there are several; `service` is the first."""
+    preview: str = ""
+    """Name of the Service that leads testers to the canary, if any."""
     routes: tuple[Route, ...] = ()
     """Where it is split."""
     match: tuple[Match, ...] = ()
@@ -267,6 +310,8 @@ class ReleaseSpec(Slim, frozen=True):
     """How the canary is compared with stable."""
     settle_seconds: float = 5
     """How long a changed route is given to take effect."""
+    keep_old_seconds: float = 0
+    """How long the old pods stay after the release has completed."""
     on_failure: OnFailure = "hold"
     """What becomes of the Deployment's template after a rollback."""
     progress_deadline_seconds: int = 600
@@ -285,6 +330,11 @@ class ReleaseSpec(Slim, frozen=True):
     """A person wants the rejected template tried again."""
     feedback: tuple[UserVote, ...] = ()
     """What users said, as people passed it on."""
+
+    @property
+    def all_services(self) -> tuple[str, ...]:
+        """Names of the user's Services whose traffic is split."""
+        return self.services or ((self.service,) if self.service else ())
 
 
 class Transition(Slim, frozen=True):
@@ -328,6 +378,8 @@ class ReleaseStatus(Slim, frozen=True):
     """Where a rollback leads to, while it is under way and after."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    kept_until: datetime | None = None
+    """Until when the old pods stay; set while a completed release keeps them."""
     conditions: tuple[Condition, ...] = ()
     history: tuple[Transition, ...] = ()
     """The last 20 transitions."""
@@ -340,4 +392,10 @@ class Release(Slim, frozen=True):
 
     @property
     def active(self) -> bool:
-        return not self.status.phase.final
+        """True while there is something left to do for it."""
+        return not self.status.phase.final or self.keeping
+
+    @property
+    def keeping(self) -> bool:
+        """True while it is completed, but for the old pods that it keeps."""
+        return self.status.phase is Phase.COMPLETED and self.status.kept_until is not None

@@ -59,9 +59,12 @@ def ask(request: Request, world: World, view: WorkloadView) -> Answer:
         return _over(request, world, view, release)
     if case.adopted and request.verb != "promote":
         raise _refused(request, world, _TOO_LATE.get(request.verb, _TOO_LATE["pause"]).format(release.metadata.name))
+    if release.keeping and request.verb != "abort":
+        raise _refused(request, world, _KEPT.format(release.metadata.name, world.name))
     return _ASKS[request.verb](request, world, release)
 
 
+_KEPT = "release {} is complete and only keeps the old pods for a while: `davy abort {}` returns to them"
 _TOO_LATE = {
     "abort": "release {} is complete but for clearing up: its pods are the Deployment's, so there is nothing to take "
     "back. Release the old image again",

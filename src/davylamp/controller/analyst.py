@@ -234,7 +234,7 @@ def _wanted(world: World) -> Release | None:
     case = case_of(world)
     if case is None or case.release.spec.analysis is None or case.release.status.step == 0:
         return None
-    return None if case.adopted or case.release.status.end is not None else case.release
+    return None if case.adopted or case.release.status.end is not None or case.release.keeping else case.release
 
 
 def _key_of(release: Release) -> Ref:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from davylamp.api.objects import Deployment, Pod, ReplicaSet
@@ -11,10 +11,9 @@ from davylamp.api.types import Phase, Release, ReleasePolicy
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.known import Known
 from davylamp.controller.since import Since
-from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.judging import told
-from davylamp.core.world import Gate, Judgement, Route, Traffic, World
+from davylamp.core.world import Gate, Judgement, Route, Traffic, World, promised
 from davylamp.routers.review import bind
 
 
@@ -42,7 +41,7 @@ def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) ->
     else:
         policy = known.policy_of(deployment) if deployment is not None else None
         traffic, problems = _resolved(known, policy, deployment)
-    services = [name for name in (traffic.service, traffic.service and names.canary_service(traffic.service)) if name]
+    services = traffic.touched
     routes = bind(traffic, known.namespace(key.namespace)) if active is not None and traffic.routes else ()
     return World(
         namespace=key.namespace,
@@ -69,8 +68,7 @@ def canary_of(release: Release) -> Canary:
 
 
 def _promised(release: Release) -> tuple[Traffic, tuple[Problem, ...]]:
-    spec = release.spec
-    return Traffic(service=spec.service, routes=spec.routes, settle_seconds=spec.settle_seconds), ()
+    return promised(release.spec), ()
 
 
 def _resolved(
@@ -107,7 +105,7 @@ def _may_have_pods(known: Known, release: Release) -> bool:
     return made or release.status.phase is Phase.ROLLING_BACK
 
 
-def _refs(namespace: str, services: list[str], routes: tuple[Route, ...]) -> Iterator[Ref]:
+def _refs(namespace: str, services: Iterable[str], routes: tuple[Route, ...]) -> Iterator[Ref]:
     yield from (Ref("Service", namespace, name) for name in services)
     for route in routes:
         yield from route.refs

@@ -24,6 +24,7 @@ from davylamp.api.objects import (
 from davylamp.api.types import Release, ReleasePolicy
 from davylamp.core import names
 from davylamp.core.actions import Ref
+from davylamp.core.world import promised
 from davylamp.kube.gate import MARK
 from davylamp.kube.store import Store, same
 from davylamp.routers.namespace import NamespaceObjects, Watched
@@ -256,10 +257,7 @@ def _policy_of(release: Release) -> list[tuple[str, str]]:
 
 def _services_of(release: Release) -> list[tuple[str, str]]:
     """The Services that a release under way looks at."""
-    service, namespace = release.spec.service, release.metadata.namespace
-    if not service or not release.active:
-        return []
-    return [(namespace, service), (namespace, names.canary_service(service))]
+    return [(release.metadata.namespace, name) for name in promised(release.spec).touched] if release.active else []
 
 
 def _owner_of(replica_set: ReplicaSet) -> list[str]:

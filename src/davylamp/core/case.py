@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,8 @@ from davylamp.api.objects import HASH_LABEL, Deployment, Pod, ReplicaSet, Servic
 from davylamp.api.types import Phase, Release, Step
 from davylamp.core import names
 from davylamp.core.actions import Announce, Patch, Ref
-from davylamp.core.world import RouteContext, World
+from davylamp.core.switching import all_or_nothing
+from davylamp.core.world import Route, RouteContext, World
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -53,24 +55,56 @@ class Case(msgspec.Struct, frozen=True):
         return bool(self.release.spec.routes)
 
     @property
-    def service(self) -> Service | None:
-        """The user's Service, if the release has one and it is there."""
-        return self.world.services.get(self.release.spec.service) if self.release.spec.service else None
+    def switching(self) -> bool:
+        """True where the Service's own selector decides from the start, on all requests or none."""
+        spec = self.release.spec
+        return all_or_nothing(spec.steps, services=spec.all_services, routed=self.routed, preview=spec.preview)
 
     @property
-    def canary_service(self) -> Service | None:
-        name = names.canary_service(self.release.spec.service)
-        return self.world.services.get(name) if self.release.spec.service else None
+    def pins(self) -> bool:
+        """True where the Service selects only one version's pods from the start."""
+        return self.routed or self.switching
 
     @property
-    def pinned(self) -> str:
-        """The pod-template-hash in the Service's selector, "" for none."""
-        return self.service.spec.selector.get(HASH_LABEL, "") if self.service else ""
+    def services(self) -> tuple[Service, ...]:
+        """The user's Services that are released and there."""
+        return self._services(self.release.spec.all_services)
+
+    @property
+    def lost_services(self) -> tuple[str, ...]:
+        """Names of the user's Services that are gone."""
+        return tuple(name for name in self.release.spec.all_services if name not in self.world.services)
+
+    @property
+    def canary_services(self) -> tuple[Service, ...]:
+        """Ours beside the user's, as far as they are there."""
+        found = self._services(names.canary_service(name) for name in self.release.spec.all_services)
+        return tuple(service for service in found if names.RELEASE_LABEL in service.metadata.labels)
+
+    @property
+    def preview(self) -> Service | None:
+        """The Service that leads testers to the canary, if it is there."""
+        return self.world.services.get(self.release.spec.preview)
+
+    @property
+    def made_preview(self) -> Service | None:
+        """The same, where it was made for this release."""
+        owner = self.preview.metadata.controller if self.preview else None
+        return self.preview if owner is not None and owner.uid == self.release.metadata.uid else None
+
+    def _services(self, wanted: Iterable[str]) -> tuple[Service, ...]:
+        return tuple(self.world.services[name] for name in wanted if name in self.world.services)
+
+    @property
+    def pinned(self) -> bool:
+        """True while some Service selects by a pod-template-hash."""
+        return any(map(pin_of, self.services))
 
     @property
     def switched(self) -> bool:
-        """True while the Service itself selects the canary's pods: all of the traffic."""
-        return self.pinned == self.release.spec.canary.hash
+        """True while the Services themselves select the canary's pods: all of the traffic."""
+        found = self.services
+        return bool(found) and all(pin_of(service) == self.release.spec.canary.hash for service in found)
 
     @property
     def living_pods(self) -> tuple[Pod, ...]:
@@ -86,14 +120,13 @@ class Case(msgspec.Struct, frozen=True):
         """How many pods that are not the canary's this Service offers to traffic."""
         return len(self.world.endpoints.get(service, ())) - self.ready_endpoints(service)
 
-    @property
-    def context(self) -> RouteContext:
+    def context(self, route: Route) -> RouteContext:
         return RouteContext(
             release=self.release.metadata.name,
             release_uid=self.release.metadata.uid,
             namespace=self.namespace,
-            service=self.release.spec.service,
-            canary_service=names.canary_service(self.release.spec.service),
+            service=route.service,
+            canary_service=names.canary_service(route.service),
         )
 
     def settled(self, *refs: Ref) -> datetime:
@@ -110,11 +143,23 @@ class Case(msgspec.Struct, frozen=True):
     def ref(self, kind: str, name: str) -> Ref:
         return Ref(kind, self.namespace, name)
 
-    def select(self, pod_hash: str | None) -> tuple[Patch, ...]:
-        """Make the user's Service select only pods of `pod_hash`; None gives its own selector back."""
-        service = self.service
-        if service is None or self.pinned == (pod_hash or ""):
+    def select(self, pod_hash: str | None, *, unpinned: bool = False) -> tuple[Patch, ...]:
+        """Make the user's Services select only pods of `pod_hash`, with `unpinned` those that select by none; None
+        gives their own selectors back."""
+        return tuple(
+            self._selecting(service, pod_hash)
+            for service in self.services
+            if pin_of(service) != (pod_hash or "") and not (unpinned and pin_of(service))
+        )
+
+    def lead(self, pod_hash: str | None) -> tuple[Patch, ...]:
+        """The same for a preview Service that is the user's own."""
+        service = self.preview
+        if service is None or self.made_preview is not None or pin_of(service) == (pod_hash or ""):
             return ()
+        return (self._selecting(service, pod_hash),)
+
+    def _selecting(self, service: Service, pod_hash: str | None) -> Patch:
         mark = self.release.metadata.name if pod_hash else None
         patch: dict[str, Any] = {
             "metadata": {
@@ -123,7 +168,7 @@ class Case(msgspec.Struct, frozen=True):
             },
             "spec": {"selector": {HASH_LABEL: pod_hash}},
         }
-        return (Patch(self.ref("Service", service.metadata.name), patch),)
+        return Patch(self.ref("Service", service.metadata.name), patch)
 
     def unpause(self) -> tuple[Patch, ...]:
         """Let the Deployment go on (it stays paused where that is how templates are kept from rolling)."""
@@ -146,6 +191,11 @@ class Case(msgspec.Struct, frozen=True):
         )
 
 
+def pin_of(service: Service) -> str:
+    """The pod-template-hash in a Service's selector, "" for none."""
+    return service.spec.selector.get(HASH_LABEL, "")
+
+
 def unpause(deployment: Deployment) -> tuple[Patch, ...]:
     """The patch that lets a Deployment roll, or nothing where it isn't paused and has no mark of ours."""
     meta = deployment.metadata
@@ -161,7 +211,7 @@ def unpause(deployment: Deployment) -> tuple[Patch, ...]:
 def case_of(world: World) -> Case | None:
     """The release that is under way, if any."""
     release = world.release
-    if release is None or (release.status.phase.final and not release.metadata.deletion_timestamp):
+    if release is None or (not release.active and not release.metadata.deletion_timestamp):
         return None
     deployment = world.deployment
     gone = deployment is None or deployment.metadata.deletion_timestamp is not None

@@ -72,8 +72,10 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
 
 def judged(release: Release, number: int) -> bool:
     """Whether step `number` (from 1) waits for a verdict: there is an analysis, and in this step both versions get
-    requests of the same kind, so that there is something to compare."""
-    return release.spec.analysis is not None and 0 < release.spec.steps[number - 1].weight < 100
+    requests of the same kind, so that there is something to compare; or the step itself says."""
+    step = release.spec.steps[number - 1]
+    compared = 0 < step.weight < 100 if step.compare is None else step.compare
+    return release.spec.analysis is not None and compared
 
 
 def _good_enough(case: Case) -> bool:

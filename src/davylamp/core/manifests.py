@@ -47,12 +47,15 @@ def release(
             hash=names.canary_hash(template, attempt),
             image=images(deployment.spec.template),
         ),
-        steps=spec.steps,
+        steps=spec.way,
         service=traffic.service,
+        services=traffic.services,
+        preview=traffic.preview,
         routes=traffic.routes,
         match=policy.spec.traffic.match if policy.spec.traffic is not None else (),
         analysis=spec.analysis,
         settle_seconds=traffic.settle_seconds,
+        keep_old_seconds=seconds(spec.keep_old) if spec.keep_old else 0,
         on_failure=spec.on_failure,
         progress_deadline_seconds=(round(seconds(deadline)) if deadline else deployment.spec.progress_deadline_seconds),
         max_extra_pods=spec.max_extra_pods,
@@ -120,8 +123,8 @@ def canary_replica_set(deployment: Deployment, release: Release, replicas: int) 
     }
 
 
-def canary_service(service: Service, release: Release) -> dict[str, Any]:
-    """A Service like the user's that selects the canary's pods."""
+def canary_service(service: Service, release: Release, name: str = "") -> dict[str, Any]:
+    """A Service like the user's that selects the canary's pods; `name` where it isn't the one that belongs to it."""
     ports = []
     for port in service.spec.ports:
         fields = msgspec.to_builtins(port)
@@ -131,7 +134,7 @@ def canary_service(service: Service, release: Release) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": names.canary_service(service.metadata.name),
+            "name": name or names.canary_service(service.metadata.name),
             "namespace": release.metadata.namespace,
             "labels": labels(release),
             "ownerReferences": [release_owner(release)],

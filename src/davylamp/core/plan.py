@@ -11,6 +11,7 @@ and the first that has something to say decides. The order is the design:
     withdrawn   the template is stable's again
     superseded  a newer template came
     aborted     a person wants it back
+    keeping     it is completed, and the old pods stay for a while: nothing that follows takes it back
     unhealthy   the canary's pods can't live
     worse       the canary fails, is slow or is complained about more than is tolerated
     promoting   a person wants it done now, or stable is gone
@@ -29,11 +30,10 @@ from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
 from davylamp.core.judging import awaits, ends_early, worse
-from davylamp.core.matching import exposed
-from davylamp.core.promotion import finish, give_back, overtaken, promote
+from davylamp.core.promotion import finish, give_back, give_over, keeping, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
 from davylamp.core.start import watch_over
-from davylamp.core.step import Missing, bring_about, exposure_of, saturable
+from davylamp.core.step import Missing, bring_about, reach_of, saturable
 from davylamp.core.world import World
 
 __all__ = ["LogWanted", "Plan", "plan"]
@@ -57,13 +57,15 @@ def leaving(case: Case, now: datetime) -> Plan | None:
     """Deleting a Release (or what it hangs on) takes the traffic away before any pod goes."""
     release, policy = case.release, case.world.policy
     deleted = release.metadata.deletion_timestamp is not None
-    if deleted and release.status.phase.final:
+    if deleted and not release.active:
         return Plan((_let_go(case),), "Deleted", f"release {release.metadata.name} is deleted")
     unwanted = policy is None or policy.metadata.deletion_timestamp is not None or case.deployment is None
     if not (deleted or unwanted):
         return None
     if case.adopted and case.deployment is not None:
         return finish(case, now)
+    if release.keeping and case.deployment is not None:
+        return give_over(case, "it is deleted, and the old pods with it")
     if not rolling_back(release):
         gone = "the Release" if deleted else "the Deployment" if case.deployment is None else "the policy"
         return turn_back(case, now, Phase.WITHDRAWN, "Deleted", f"{gone} was deleted during the release")
@@ -110,6 +112,8 @@ def withdrawn(case: Case, now: datetime) -> Plan | None:
 def superseded(case: Case, now: datetime) -> Plan | None:
     if case.template == case.release.spec.template:
         return None
+    if case.release.keeping:
+        return give_over(case, "a newer template came; the old pods go")
     return turn_back(case, now, Phase.SUPERSEDED, "Superseded", "a newer template came")
 
 
@@ -211,7 +215,7 @@ def _enter(case: Case, number: int, now: datetime) -> Plan:
     if number == len(release.spec.steps) and step.weight == 100 and not (step.hold or step.approve):
         return promote(case, now)
     weight = WeightStatus(asked=step.weight, in_effect=reached.weight, how=reached.how)
-    reach = exposed(exposure_of(case, step))
+    reach = reach_of(case, step)
     message = f"step {number} of {len(release.spec.steps)}: {reach} to {release.spec.canary.image}"
     written = status.in_effect(release, now, number, weight, message)
     if not step.approve:
@@ -228,6 +232,7 @@ POLICIES: tuple[Policy, ...] = (
     withdrawn,
     superseded,
     aborted,
+    keeping,
     unhealthy,
     worse,
     promoting,

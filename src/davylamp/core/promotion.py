@@ -4,18 +4,23 @@ The order: everything on the canary by the Service's own selector (`step.bring_a
 which lets the Deployment controller scale the old ReplicaSet to 0, canary Ingress away (both sides of it are the
 same pods by now), selector given back, canary Service away. Where there is no room for a full-size canary the
 Deployment adopts the small one and its own rolling update does the rest.
+
+With `keepOld` the release is completed before the adoption, which waits: the Deployment controller scales the old
+ReplicaSet to 0 in the moment of it, paused or not, and nothing that we could write would keep its pods longer.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from davylamp.api.types import Phase, Step, WeightStatus
+from davylamp.api.units import readable
 from davylamp.core import manifests, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
-from davylamp.core.step import Missing, as_actions, bring_about, saturable, unconverged
+from davylamp.core.rollback import unmade
+from davylamp.core.step import Missing, bring_about, rerouted, saturable, unconverged
 
 FULL = Step(weight=100)
 ROOM = Step(weight=99)
@@ -30,7 +35,46 @@ def promote(case: Case, now: datetime) -> Plan:
         reached = bring_about(case, wanted, now)
         if isinstance(reached, Missing):
             return Plan(reached.actions, "Promoting", f"completing: {reached.message}", reached.wake_at)
-    return Plan(_adopt(case), "Promoting", "giving the canary's pods to the Deployment")
+        if case.release.spec.keep_old_seconds and case.services:
+            return _completed_for_now(case, now)
+    return give_over(case, "giving the canary's pods to the Deployment")
+
+
+def _completed_for_now(case: Case, now: datetime) -> Plan:
+    release = case.release
+    until = now.astimezone(UTC) + timedelta(seconds=release.spec.keep_old_seconds)
+    message = f"all requests reach {release.spec.canary.image}"
+    done = status.entered(
+        release,
+        now,
+        phase=Phase.COMPLETED,
+        reason="Completed",
+        message=message,
+        step=len(release.spec.steps),
+        weight=WeightStatus(asked=100, in_effect=100, how="all pods of the Service"),
+        kept_until=until,
+    )
+    text = f"release {release.metadata.name} completed: {message}; the old pods stay until {until:%H:%M:%S} UTC"
+    return Plan((case.announce("ReleaseCompleted", text), done), "Completed", message)
+
+
+def keeping(case: Case, now: datetime) -> Plan | None:
+    """A completed release that keeps the old pods: nothing takes it back but people, and it is kept in effect."""
+    until = case.release.status.kept_until
+    if not case.release.keeping or until is None:
+        return None
+    if until <= now:
+        return give_over(case, "the old pods were kept for long enough")
+    reached = bring_about(case, FULL, now)
+    if isinstance(reached, Missing) and reached.actions:
+        return Plan(reached.actions, "KeepingOld", reached.message, until)
+    left = readable((until - now).total_seconds())
+    return Plan((), "KeepingOld", f"the old pods stay for another {left}", until)
+
+
+def give_over(case: Case, message: str) -> Plan:
+    """The canary's pods to the Deployment."""
+    return Plan(_adopt(case), "Promoting", message)
 
 
 def _adopt(case: Case) -> tuple[Action, ...]:
@@ -87,8 +131,7 @@ def finish(case: Case, now: datetime) -> Plan:
     if leftover and case.switched and stable is not None:
         # A newer template came in the moment of the adoption, so the controller no longer takes ours for its new one.
         actions.append(Patch(case.ref("ReplicaSet", stable.metadata.name), {"spec": {"replicas": 0}}))
-    absent = tuple(action for route in case.world.routes for action in as_actions(route.desired(None, case.context)))
-    actions += absent
+    actions += rerouted(case, None)
     if actions:
         return Plan(tuple(actions), "Promoting", "the canary's pods are the Deployment's now")
     if stable is not None and stable.status.replicas > 0:
@@ -101,29 +144,33 @@ def finish(case: Case, now: datetime) -> Plan:
 
 def _tidy(case: Case, now: datetime) -> Plan:
     """The user's Service as it was, our own objects gone, and the end told."""
-    actions: list[Action] = [*case.select(None)]
+    actions: list[Action] = [*case.select(None), *case.lead(None)]
     wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
-    service = case.canary_service
-    if service is not None:
+    made = unmade(case)
+    if made:
         waiting = unconverged(case, None)
         if waiting:
             return Plan(tuple(actions), "Promoting", waiting)
         if wait > now:
             return Plan(tuple(actions), "Promoting", "the old route is given time to go", wait)
-        actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))
+        actions += made
     if actions:
         return Plan(tuple(actions), "Promoting", "clearing up")
     release = case.release
     message = f"all pods run {release.spec.canary.image}"
+    kept = release.keeping
     done = status.entered(
         release,
         now,
         phase=Phase.COMPLETED,
-        reason="Completed",
+        reason="OldGone" if kept else "Completed",
         message=message,
         step=len(release.spec.steps),
         step_since=now.astimezone(UTC),
         weight=WeightStatus(asked=100, in_effect=100, how="all pods"),
+        kept_until=None,
     )
+    if kept:
+        return Plan((done,), "OldGone", message)
     told = case.announce("ReleaseCompleted", f"release {release.metadata.name} completed: {message}")
     return Plan((told, done), "Completed", message)

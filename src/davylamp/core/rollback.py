@@ -17,7 +17,7 @@ from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
 from davylamp.core.manifests import unavailable
-from davylamp.core.step import as_actions, unconverged
+from davylamp.core.step import rerouted, unconverged
 
 
 def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str) -> Plan:
@@ -34,11 +34,7 @@ def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str
 def take_back(case: Case, end: End, now: datetime) -> Plan:
     """The next writes on the way back."""
     return (
-        _traffic(case, end, now)
-        or _pods(case)
-        or _own_objects(case, now)
-        or _template(case, end)
-        or _told(case, end, now)
+        _traffic(case, end, now) or _pods(case) or _own_objects(case) or _template(case, end) or _told(case, end, now)
     )
 
 
@@ -49,19 +45,17 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
         return None
     actions: list[Action] = []
     refs = [ref for route in case.world.routes for ref in route.refs]
-    if case.service is not None:
-        refs.append(case.ref("Service", case.service.metadata.name))
-        own = end.phase is Phase.OVERRIDDEN or case.deployment is None
-        if own:
-            # The Deployment rolls by itself now (or is gone): pinned to its old pods the Service would run empty.
-            actions += case.select(None)
-        elif case.pinned or case.ready_endpoints(case.service.metadata.name):
-            waiting = _stable_unready(case, end)
-            if waiting:
-                return Plan((), "RollingBack", waiting)
-            actions += case.select(case.release.spec.stable.hash)
-    for route in case.world.routes:
-        actions += as_actions(route.desired(None, case.context))
+    refs += (case.ref("Service", service.metadata.name) for service in case.services)
+    own = end.phase is Phase.OVERRIDDEN or case.deployment is None
+    if own:
+        # The Deployment rolls by itself now (or is gone): pinned to its old pods the Service would run empty.
+        actions += case.select(None)
+    elif case.pinned or any(case.ready_endpoints(service.metadata.name) for service in case.services):
+        waiting = _stable_unready(case, end)
+        if waiting:
+            return Plan((), "RollingBack", waiting)
+        actions += case.select(case.release.spec.stable.hash)
+    actions += (*rerouted(case, None), *case.lead(None if own else case.release.spec.stable.hash))
     if actions:
         return Plan(tuple(actions), "RollingBack", "taking the traffic away from the canary")
     # A canary that never served and can't now has nothing to drain.
@@ -104,15 +98,15 @@ def _pods(case: Case) -> Plan | None:
     return None
 
 
-def _own_objects(case: Case, now: datetime) -> Plan | None:
-    """The Service's own selector back, the canary's Service and Ingress away."""
-    actions: list[Action] = []
-    for route in case.world.routes:
-        actions += as_actions(route.desired(None, case.context))
-    actions += case.select(None)
-    service = case.canary_service
-    if service is not None:
-        actions.append(Delete(case.ref("Service", service.metadata.name), service.metadata.uid))
+def unmade(case: Case) -> tuple[Delete, ...]:
+    """The Services that were made for the release, to be gone."""
+    made = (*case.canary_services, *filter(None, (case.made_preview,)))
+    return tuple(Delete(case.ref("Service", one.metadata.name), one.metadata.uid) for one in made)
+
+
+def _own_objects(case: Case) -> Plan | None:
+    """The Services' own selectors back, the canary's Services and Ingresses away."""
+    actions: list[Action] = [*rerouted(case, None), *case.select(None), *case.lead(None), *unmade(case)]
     return Plan(tuple(actions), "RollingBack", "clearing up") if actions else None
 
 

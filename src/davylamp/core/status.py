@@ -49,7 +49,7 @@ def _content(status: ReleaseStatus) -> dict[str, object]:
     # What the analysis has found is written by whoever looks, at moments of its own.
     if content.pop("analysis", None) is not None and status.phase.final:
         content["analysis"] = {"state": None}
-    cleared = {name: None for name in ("finishedAt", "end", "stepSince") if name not in content}
+    cleared = {name: None for name in ("finishedAt", "end", "stepSince", "keptUntil") if name not in content}
     weight = {"asked": status.weight.asked, "inEffect": status.weight.in_effect, "how": status.weight.how}
     return {"phase": status.phase, "step": status.step, **content, "weight": weight, **cleared}
 
@@ -70,7 +70,9 @@ def in_effect(release: Release, now: datetime, number: int, weight: WeightStatus
 
 def turned_back(release: Release, now: datetime, end: End) -> Patch:
     """The release is being taken back: written before anything is undone, so that a restart goes the same way."""
-    return entered(release, now, phase=Phase.ROLLING_BACK, reason=end.reason, message=end.message, end=end)
+    return entered(
+        release, now, phase=Phase.ROLLING_BACK, reason=end.reason, message=end.message, end=end, kept_until=None
+    )
 
 
 def conditions(release: Release, phase: Phase, reason: str, message: str, now: datetime) -> tuple[Condition, ...]:

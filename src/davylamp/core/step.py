@@ -32,13 +32,14 @@ class Missing(msgspec.Struct, frozen=True):
 
 def bring_about(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """Whether `step`'s exposure is in effect, or else what is missing."""
-    spec = case.release.spec
-    if spec.service and case.service is None:
-        return Missing(f"Service {spec.service} is gone; the release waits for it")
+    if case.lost_services:
+        return Missing(f"Service {' and '.join(case.lost_services)} is gone; the release waits for it")
     pods = wanted_pods(case, step)
     return (
         _objects(case, step, pods)
-        or _pods(case, step, pods)
+        or _pods(case, pods)
+        or _preview(case, pods)
+        or _endpoints(case, step, pods)
         or (_switch(case, now) if step.weight == 100 else _route(case, step, now))
     )
 
@@ -51,9 +52,9 @@ def wanted_pods(case: Case, step: Step) -> int:
         step.weight,
         case.deployment.spec.replicas,
         max_extra=case.release.spec.max_extra_pods,
-        routed=case.routed or step.weight == 100,
+        routed=case.pins or step.weight == 100,
         explicit=step.replicas,
-        chosen=bool(exposed.match or exposed.mirror),
+        chosen=bool(exposed.match or exposed.mirror or case.release.spec.preview),
     )
 
 
@@ -62,43 +63,71 @@ def exposure_of(case: Case, step: Step) -> Exposure:
     return Exposure(step.weight, (*case.release.spec.match, *step.match), step.mirror or 0)
 
 
+def reach_of(case: Case, step: Step) -> str:
+    """Who reaches the canary in `step`, for people."""
+    wanted, preview = exposure_of(case, step), case.release.spec.preview
+    by_preview = f"testers (Service {preview})"
+    if not preview or step.weight == 100:
+        return exposed(wanted)
+    return by_preview if wanted == Exposure(0) else f"{exposed(wanted)}, {by_preview}"
+
+
 def _objects(case: Case, step: Step, pods: int) -> Missing | None:
-    """The Service pinned to stable before the first canary pod; the ReplicaSet; the canary's Service."""
-    release, deployment, service = case.release, case.deployment, case.service
+    """The Services pinned to stable before the first canary pod; the ReplicaSet; the canary's Services."""
+    release, deployment = case.release, case.deployment
     assert deployment is not None
     actions: list[Action] = []
-    if case.routed and not case.pinned:
-        actions += case.select(release.spec.stable.hash)
+    if case.pins:
+        actions += case.select(release.spec.stable.hash, unpinned=True)
     canary = case.canary
     if canary is None:
         actions.append(Create(manifests.canary_replica_set(deployment, release, pods)))
     elif canary.spec.replicas != pods:
         actions.append(Patch(case.ref("ReplicaSet", canary.metadata.name), {"spec": {"replicas": pods}}))
-    if case.routed and step.weight < 100 and case.canary_service is None and service is not None:
-        actions.append(Create(manifests.canary_service(service, release)))
+    if case.routed and step.weight < 100:
+        made = {service.metadata.name for service in case.canary_services}
+        actions += (
+            Create(manifests.canary_service(service, release))
+            for service in case.services
+            if names.canary_service(service.metadata.name) not in made
+        )
     if actions:
         return Missing(f"starting {_pods_of(pods)} of {release.spec.canary.image}", tuple(actions))
     return None
 
 
-def _pods(case: Case, step: Step, pods: int) -> Missing | None:
-    """No traffic is sent to a version without ready endpoints."""
+def _pods(case: Case, pods: int) -> Missing | None:
+    """No traffic is sent to a version without ready pods."""
     canary = case.canary
     assert canary is not None
     settled = canary.status.observed_generation >= canary.metadata.generation
     available = canary.status.available_replicas if settled else 0
-    if available < pods:
-        return Missing(f"{available} of {_pods_of(pods)} ready")
-    if not case.release.spec.service:
+    return Missing(f"{available} of {_pods_of(pods)} ready") if available < pods else None
+
+
+def _preview(case: Case, pods: int) -> Missing | None:
+    """The testers' own Service on the canary's pods."""
+    name, service = case.release.spec.preview, next(iter(case.services), None)
+    if not name or not pods or service is None:
         return None
-    through = case.release.spec.service
+    actions: tuple[Action, ...] = case.lead(case.release.spec.canary.hash)
+    if case.preview is None:
+        actions = (Create(manifests.canary_service(service, case.release, name)),)
+    return Missing(f"moving Service {name} to the canary's pods", actions) if actions else None
+
+
+def _endpoints(case: Case, step: Step, pods: int) -> Missing | None:
+    """Whatever leads to the canary has all of its pods."""
+    spec = case.release.spec
+    through: tuple[str, ...] = spec.all_services
     if case.routed and step.weight < 100:
-        through = names.canary_service(through)
-    elif step.weight == 100 and not case.switched:
-        return None
-    seen = case.ready_endpoints(through)
-    if seen < pods:
-        return Missing(f"{seen} of {_pods_of(pods)} in the endpoints of Service {through}")
+        through = tuple(map(names.canary_service, through))
+    elif (step.weight == 100 and not case.switched) or (case.switching and step.weight < 100):
+        through = ()
+    for service in (*through, *((spec.preview,) if spec.preview else ())):
+        seen = case.ready_endpoints(service)
+        if seen < pods:
+            return Missing(f"{seen} of {_pods_of(pods)} in the endpoints of Service {service}")
     return None
 
 
@@ -107,38 +136,64 @@ def _pods_of(pods: int) -> str:
 
 
 def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
-    """The weight in the routes, or where there are none by the pods themselves."""
+    """The weight in the routes, or where there are none by the Service's selector, or the pods themselves."""
+    if case.switching:
+        return _unswitched(case, now)
     if not case.routed:
         assert case.deployment is not None
         canary, stable = wanted_pods(case, step), case.deployment.spec.replicas
         weight = 100 * canary / (canary + stable) if canary else 0.0
         return Reached(round(weight, 1), f"{canary} of {canary + stable} pods")
-    actions: list[Action] = []
-    for route in case.world.routes:
-        actions += as_actions(route.desired(exposure_of(case, step), case.context))
+    wanted = exposure_of(case, step)
+    actions = rerouted(case, wanted)
     if actions:
-        wanted = exposure_of(case, step)
         what = "route" if wanted.match or wanted.mirror else "weight"
-        return Missing(f"setting the {what} to {exposed(wanted)}", tuple(actions))
-    waiting = unconverged(case, exposure_of(case, step))
+        return Missing(f"setting the {what} to {exposed(wanted)}", actions)
+    waiting = unconverged(case, wanted)
     if waiting:
         return Missing(waiting)
     refs = [ref for route in case.world.routes for ref in route.refs]
-    return _settled(case, step.weight, now, *refs)
+    return _settled(case, step.weight, now, *refs, *_preview_ref(case))
+
+
+def _unswitched(case: Case, now: datetime) -> Reached | Missing:
+    """None of the traffic: the Services select only stable's pods, whoever moved them."""
+    moved = case.select(case.release.spec.stable.hash)
+    if moved:
+        return Missing("moving the Service to the stable pods", moved)
+    for service in case.services:
+        left = case.ready_endpoints(service.metadata.name)
+        if left:
+            return Missing(f"{left} canary pods are still in the endpoints of Service {service.metadata.name}")
+    reached = _settled(case, 0, now, *_service_refs(case), *_preview_ref(case))
+    return Reached(0, f"{_named(case)} selects only stable's pods") if isinstance(reached, Reached) else reached
 
 
 def _switch(case: Case, now: datetime) -> Reached | Missing:
-    """All of the traffic: the Service itself selects the canary's pods. (Without a Service nothing is sent.)"""
-    service = case.service
-    if service is None:
+    """All of the traffic: the Services themselves select the canary's pods. (Without any nothing is sent.)"""
+    if not case.services:
         return Reached(100, "all pods")
     patches = case.select(case.release.spec.canary.hash)
     if patches:
-        return Missing(f"moving Service {service.metadata.name} to the canary's pods", patches)
-    left = case.other_endpoints(service.metadata.name)
-    if left:
-        return Missing(f"{left} stable pods are still in the endpoints of Service {service.metadata.name}")
-    return _settled(case, 100, now, case.ref("Service", service.metadata.name))
+        return Missing(f"moving {_named(case)} to the canary's pods", patches)
+    for service in case.services:
+        left = case.other_endpoints(service.metadata.name)
+        if left:
+            return Missing(f"{left} stable pods are still in the endpoints of Service {service.metadata.name}")
+    return _settled(case, 100, now, *_service_refs(case))
+
+
+def _named(case: Case) -> str:
+    found = [service.metadata.name for service in case.services]
+    return f"Service {found[0]}" if len(found) == 1 else f"Services {', '.join(found)}"
+
+
+def _service_refs(case: Case) -> tuple[Ref, ...]:
+    return tuple(case.ref("Service", service.metadata.name) for service in case.services)
+
+
+def _preview_ref(case: Case) -> tuple[Ref, ...]:
+    return (case.ref("Service", case.release.spec.preview),) if case.release.spec.preview else ()
 
 
 def _settled(case: Case, weight: int, now: datetime, *refs: Ref) -> Reached | Missing:
@@ -151,10 +206,20 @@ def _settled(case: Case, weight: int, now: datetime, *refs: Ref) -> Reached | Mi
 
 def unconverged(case: Case, exposure: Exposure | None) -> str:
     """What the routes still wait for once everything is written; "" for nothing."""
-    return "; ".join(filter(None, (route.converged(exposure, case.context) for route in case.world.routes)))
+    return "; ".join(filter(None, (route.converged(exposure, case.context(route)) for route in case.world.routes)))
 
 
-def as_actions(wanted: Wanted) -> tuple[Action, ...]:
+def rerouted(case: Case, exposure: Exposure | None) -> tuple[Action, ...]:
+    """What is left to write for this exposure in all routes. Of several patches of one object (which is a route of
+    several Services) only the first: the others come with the next look, made from what it left."""
+    actions: dict[Ref, Action] = {}
+    for route in case.world.routes:
+        for action in as_actions(route.desired(exposure, case.context(route))):
+            actions.setdefault(action.ref, action)
+    return tuple(actions.values())
+
+
+def as_actions(wanted: Wanted) -> tuple[Create | Patch | Delete, ...]:
     """What a router wants, as actions."""
     return (
         *(Create(manifest) for manifest in wanted.present),
@@ -167,4 +232,4 @@ def saturable(case: Case) -> bool:
     """Whether the canary may grow to the Deployment's full size before the old pods go."""
     assert case.deployment is not None
     n = case.deployment.spec.replicas
-    return case.routed or count(case.release.spec.max_extra_pods, n) >= n
+    return case.pins or count(case.release.spec.max_extra_pods, n) >= n

@@ -10,8 +10,9 @@ import msgspec
 
 from davylamp.api.objects import Deployment, Pod, ReplicaSet, Service
 from davylamp.api.problems import Problem
-from davylamp.api.types import Match, Release, ReleasePolicy
+from davylamp.api.types import Match, Release, ReleasePolicy, ReleaseSpec
 from davylamp.api.types import Route as RouteRef
+from davylamp.core import names
 from davylamp.core.actions import Ref
 
 Gate = Literal["admission", "fallback"]
@@ -24,6 +25,21 @@ class Traffic(msgspec.Struct, frozen=True):
     service: str = ""
     routes: tuple[RouteRef, ...] = ()
     settle_seconds: float = 5.0
+    services: tuple[str, ...] = ()
+    """All of them, where there are several; `service` is the first."""
+    preview: str = ""
+    """The Service that leads testers to the canary; it need not be there."""
+
+    @property
+    def all_services(self) -> tuple[str, ...]:
+        """The user's Services that are released."""
+        return self.services or ((self.service,) if self.service else ())
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """Names of all Services that a release has to do with: the user's, the canary's own, the preview."""
+        own = (name for service in self.all_services for name in (service, names.canary_service(service)))
+        return (*own, *((self.preview,) if self.preview else ()))
 
 
 class Exposure(msgspec.Struct, frozen=True):
@@ -33,6 +49,11 @@ class Exposure(msgspec.Struct, frozen=True):
     weight: int
     match: tuple[Match, ...] = ()
     mirror: int = 0
+
+
+def promised(spec: ReleaseSpec) -> Traffic:
+    """What traffic means to a release from its start to its end."""
+    return Traffic(spec.service, spec.routes, spec.settle_seconds, spec.services, spec.preview)
 
 
 class RouteContext(msgspec.Struct, frozen=True):
@@ -80,6 +101,10 @@ class Route(Protocol):
     @property
     def name(self) -> str:
         """For people, for example `Ingress web`."""
+
+    @property
+    def service(self) -> str:
+        """The user's Service whose requests are split here."""
 
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted: ...
 

@@ -6,15 +6,15 @@ It reads everything anew for each write, which a controller must not do, and whi
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from davylamp.api.objects import HASH_LABEL, Deployment, EndpointSlice, ReplicaSet, Service
 from davylamp.api.types import Release, ReleasePolicy
-from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.plan import plan
-from davylamp.core.world import Route, Traffic, World
+from davylamp.core.world import Route, World, promised
 from davylamp.kube.apply import Writer
 from davylamp.kube.clock import Clock, sleep
 from davylamp.kube.errors import ApiError
@@ -75,8 +75,8 @@ async def _world(
     spec = release.spec
     deployment: Deployment | None = await api.read(Ref("Deployment", namespace, spec.deployment))
     policy: ReleasePolicy | None = await api.read(Ref("ReleasePolicy", namespace, spec.policy))
-    traffic = Traffic(service=spec.service, routes=spec.routes, settle_seconds=spec.settle_seconds)
-    services = await _services(api, namespace, spec.service)
+    traffic = promised(spec)
+    services = await _services(api, namespace, traffic.touched)
     kinds = {kind for route in spec.routes if (router := router_of(route)) is not None for kind in router.kinds}
     kinds = {kind for kind in kinds if kind_of(kind).namespaced}
     split = {Ref(kind, namespace, obj.metadata.name): obj for kind in kinds for obj in await api.list(kind, namespace)}
@@ -98,8 +98,7 @@ async def _world(
     )
 
 
-async def _services(api: Api, namespace: str, service: str) -> dict[str, Service]:
-    wanted = (service, names.canary_service(service)) if service else ()
+async def _services(api: Api, namespace: str, wanted: Iterable[str]) -> dict[str, Service]:
     found = {name: await api.read(Ref("Service", namespace, name)) for name in wanted}
     return {name: obj for name, obj in found.items() if obj is not None}
 

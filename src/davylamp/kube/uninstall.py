@@ -166,12 +166,16 @@ async def _take_all_back(api: Api, clock: Clock, releases: list[Release], by: st
 
 
 async def _abort(api: Api, release: Release, by: str) -> str:
-    """Ask for the rollback; the resource version from which on a change is somebody's answer."""
-    if release.spec.abort is not None:
+    """Ask for the rollback; the resource version from which on a change is somebody's answer. A completed release that
+    only keeps old pods isn't taken back: deleted, it lets them go."""
+    if release.spec.abort is not None or release.metadata.deletion_timestamp is not None:
         return release.metadata.resource_version
     command = {"by": by, "reason": "Davylamp is being uninstalled"}
     ref = Ref("Release", release.metadata.namespace, release.metadata.name)
     try:
+        if release.keeping:
+            await api.delete(ref, release.metadata.uid)
+            return release.metadata.resource_version
         written = await api.patch(Patch(ref, {"spec": {"abort": command}}))
     except ApiError as error:
         if not error.not_found:

@@ -29,6 +29,12 @@ def _missing(kind: type[Routed], name: str, service: str, objects: NamespaceObje
     return f'no {kind.__name__} "{name}" in {objects.namespace}; {hint}'
 
 
+def _sends(kind: type[Routed], name: str, service: str, objects: NamespaceObjects) -> bool:
+    """Whether a route sends to this Service, or is split for it."""
+    route = _routes(kind, objects).get(name)
+    return route is not None and (name in objects.splitting(kind, service) or is_split(route, service))
+
+
 def _problems(kind: type[Routed], name: str, service: str, objects: NamespaceObjects) -> Findings:
     """Why requests to `service` can't be split at this route, and what to know where they can."""
     found = Findings()
@@ -103,6 +109,7 @@ HTTP_ROUTE = Router(
     features=HTTP,
     ref=lambda name: Route(http_route=GatewayRef(name)),
     exists=lambda name, objects: name in objects.http_routes,
+    sends=lambda name, service, objects: _sends(HTTPRoute, name, service, objects),
     missing=lambda name, service, objects: _missing(HTTPRoute, name, service, objects),
     problems=lambda route, service, objects: _problems(HTTPRoute, route.name, service, objects),
     detect=lambda service, objects: _detected(HTTPRoute, service, objects),
@@ -117,6 +124,7 @@ GRPC_ROUTE = Router(
     features=GRPC,
     ref=lambda name: Route(grpc_route=GatewayRef(name)),
     exists=lambda name, objects: name in objects.grpc_routes,
+    sends=lambda name, service, objects: _sends(GRPCRoute, name, service, objects),
     missing=lambda name, service, objects: _missing(GRPCRoute, name, service, objects),
     problems=lambda route, service, objects: _problems(GRPCRoute, route.name, service, objects),
     detect=lambda service, objects: _detected(GRPCRoute, service, objects),

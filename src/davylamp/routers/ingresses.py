@@ -33,6 +33,12 @@ def usable_senders(service: str, objects: NamespaceObjects) -> list[Ingress]:
     return [i for i in objects.senders_to(service) if not is_canary(i) and places_of(i, service)]
 
 
+def sends(name: str, service: str, objects: NamespaceObjects) -> bool:
+    """Whether an Ingress sends to this Service, or has a canary Ingress for it."""
+    found = objects.ingresses.get(name)
+    return (found is not None and service in services_of(found)) or canary_name(name, service) in objects.ingresses
+
+
 def places_of(ingress: Ingress, service: str) -> list[tuple[Location, Upstream]]:
     return [(place, upstream) for place, upstream in backends(ingress) if upstream.service == service]
 
@@ -209,6 +215,7 @@ INGRESS = Router(
     features=FEATURES,
     ref=lambda name: Route(ingress=IngressRoute(name)),
     exists=lambda name, objects: name in objects.ingresses,
+    sends=sends,
     missing=missing_ingress,
     problems=lambda route, service, objects: problems_of_ingress(objects.ingresses[route.name], service, objects),
     detect=detected,

@@ -311,8 +311,9 @@ def services_of(ingress: Ingress) -> set[str]:
 def _named_in_traffic(policy: ReleasePolicy) -> Iterator[str]:
     traffic = policy.spec.traffic
     if traffic is not None:
-        if traffic.service:
-            yield f"service/{traffic.service}"
+        yield from (f"service/{name}" for name in traffic.names)
+        if traffic.preview is not None:
+            yield f"service/{traffic.preview.service}"
         yield from {key: None for route in traffic.routes for key in _named_in_route(route)}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from davylamp.api import analysis
 from davylamp.api.problems import Problem
-from davylamp.api.types import Match, ReleasePolicy, ReleasePolicySpec, Step, Target, Traffic
+from davylamp.api.types import ReleasePolicy, ReleasePolicySpec, Step, Target, Traffic
 from davylamp.api.units import count, seconds
+from davylamp.core.names import canary_service
+from davylamp.core.switching import all_or_nothing, waits
 from davylamp.routers.matches import problems_of_match
 
 
@@ -15,15 +17,16 @@ def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
     """All of them at once, in the order of the fields."""
     spec = policy.spec
     yield from _target(spec.target, policy.metadata.namespace)
-    yield from _steps(spec.steps, spec.traffic.match if spec.traffic is not None else ())
+    yield from _steps(spec)
     if spec.traffic is not None:
         yield from _traffic(spec.traffic, spec.target)
-        if spec.traffic.service and not spec.traffic.routes and not spec.traffic.detect:
-            yield from pods_without_traffic(spec.steps)
+        if spec.traffic.names and not spec.traffic.routes and not spec.traffic.detect:
+            yield from pods_without_traffic(spec)
             yield from chosen_without_route(spec)
     else:
-        yield from _without_service(spec.steps)
+        yield from _without_service(spec)
         yield from chosen_without_route(spec)
+    yield from _afterwards(spec)
     if spec.analysis is not None:
         yield from analysis.review(spec.analysis)
         yield from _unsupported(spec.analysis)
@@ -38,6 +41,22 @@ def is_routed(policy: ReleasePolicy) -> bool:
     """True if the policy itself asks for routes (detection may find some as well)."""
     traffic = policy.spec.traffic
     return traffic is not None and bool(traffic.routes)
+
+
+def is_switched(spec: ReleasePolicySpec) -> bool:
+    """True for blue/green without a route, where the Service's own selector decides."""
+    traffic = spec.traffic
+    if traffic is None or traffic.routes:
+        return False
+    services = ("",) if traffic.detect else traffic.names
+    preview = traffic.preview.service if traffic.preview is not None else ""
+    return all_or_nothing(spec.way, services=services, routed=False, preview=preview)
+
+
+def way_of(spec: ReleasePolicySpec) -> Iterator[tuple[str, Step]]:
+    """The steps of a release, each with the path of its weight."""
+    for index, step in enumerate(spec.way):
+        yield (f"spec.steps[{index}].weight" if index < len(spec.steps) else "spec.bake"), step
 
 
 def _target(target: Target, namespace: str) -> Iterator[Problem]:
@@ -63,7 +82,10 @@ def _target(target: Target, namespace: str) -> Iterator[Problem]:
 # --- steps ---
 
 
-def _steps(steps: tuple[Step, ...], everywhere: tuple[Match, ...]) -> Iterator[Problem]:
+def _steps(spec: ReleasePolicySpec) -> Iterator[Problem]:
+    steps, traffic = spec.steps, spec.traffic
+    everywhere = traffic.match if traffic is not None else ()
+    waiting = bool(everywhere) or (traffic is not None and traffic.preview is not None)
     if not steps:
         yield Problem(
             "spec.steps", "is empty: give at least one step, for example [{weight: 10, hold: 10m}, {weight: 100}]"
@@ -71,7 +93,7 @@ def _steps(steps: tuple[Step, ...], everywhere: tuple[Match, ...]) -> Iterator[P
         return
     for index, step in enumerate(steps):
         path = f"spec.steps[{index}]"
-        yield from _weight(f"{path}.weight", step, steps[index - 1] if index else None, bool(everywhere))
+        yield from _weight(f"{path}.weight", step, steps[index - 1] if index else None, waiting)
         for number, match in enumerate(step.match):
             yield from problems_of_match(f"{path}.match[{number}]", match)
         if step.mirror is not None and not 0 <= step.mirror <= 100:
@@ -80,7 +102,9 @@ def _steps(steps: tuple[Step, ...], everywhere: tuple[Match, ...]) -> Iterator[P
             yield from _duration(f"{path}.hold", step.hold)
         if step.replicas is not None:
             yield from _replicas(f"{path}.replicas", step)
-    last = steps[-1].weight
+        if step.compare:
+            yield from _compared(f"{path}.compare", step, spec)
+    last = spec.way[-1].weight
     if 0 <= last < 100:
         yield Problem(
             f"spec.steps[{len(steps) - 1}].weight",
@@ -88,6 +112,17 @@ def _steps(steps: tuple[Step, ...], everywhere: tuple[Match, ...]) -> Iterator[P
             "Add {weight: 100, hold: 10m} to watch the new version alone before the old pods go",
             warning=True,
         )
+
+
+def _compared(path: str, step: Step, spec: ReleasePolicySpec) -> Iterator[Problem]:
+    """A verdict needs an analysis, and requests for both versions."""
+    chosen = step.match or step.mirror or (spec.traffic is not None and spec.traffic.match)
+    if spec.analysis is None:
+        yield Problem(path, "needs an analysis, which compares the two versions: write spec.analysis, for example {}")
+    elif step.weight == 100:
+        yield Problem(path, "at 100 % the old version gets no requests to compare with: leave compare out")
+    elif step.weight == 0 and not chosen:
+        yield Problem(path, "at 0 % without a match the new version gets no requests to compare: give the step a match")
 
 
 def _weight(path: str, step: Step, before: Step | None, chosen: bool) -> Iterator[Problem]:
@@ -130,40 +165,73 @@ def _replicas(path: str, step: Step) -> Iterator[Problem]:
 
 def _traffic(traffic: Traffic, target: Target) -> Iterator[Problem]:
     if traffic.detect:
-        given = [name for name, value in (("service", traffic.service), ("routes", traffic.routes)) if value]
+        named = (
+            ("service", traffic.service),
+            ("services", traffic.services),
+            ("preview", traffic.preview),
+            ("routes", traffic.routes),
+        )
+        given = [name for name, value in named if value]
         if given:
             yield Problem(
                 "spec.traffic.detect",
                 f"finds the Service and the routes by itself, and {' and '.join(given)} "
-                f"{'is' if given == ['service'] else 'are'} given too: leave out one or the other",
+                f"{'is' if given in (['service'], ['preview']) else 'are'} given too: leave out one or the other",
             )
-    elif traffic.routes and not traffic.service:
+    elif traffic.routes and not traffic.names:
         yield Problem("spec.traffic.service", "is missing: routes split the traffic of one Service, so name it")
-    elif not traffic.service:
+    elif not traffic.names:
         yield Problem(
             "spec.traffic",
             "names no Service: give service, or detect: true, or leave traffic out for a workload without a Service",
         )
-    if traffic.service and target.match_labels is not None and not traffic.detect:
+    if traffic.names and target.match_labels is not None and not traffic.detect:
         yield Problem(
             "spec.traffic.service",
-            f'"{traffic.service}" would be the Service of every Deployment that matchLabels finds: '
+            f'"{traffic.names[0]}" would be the Service of every Deployment that matchLabels finds: '
             "with matchLabels use traffic: {detect: true}, which finds each one's own",
         )
+    yield from _services(traffic)
     yield from _routes(traffic)
     for index, match in enumerate(traffic.match):
         yield from problems_of_match(f"spec.traffic.match[{index}]", match)
     yield from _duration("spec.traffic.settle", traffic.settle)
 
 
-def pods_without_traffic(steps: tuple[Step, ...]) -> Iterator[Problem]:
-    """Steps with pods but weight 0, which only routes can do."""
-    for index, step in enumerate(steps):
-        if step.weight == 0 and step.replicas not in (None, 0, "0%"):
+def _services(traffic: Traffic) -> Iterator[Problem]:
+    """Several Services, and the testers' own."""
+    if traffic.service and traffic.services:
+        yield Problem("spec.traffic.services", f'service ("{traffic.service}") is given too: name all in services')
+    elif len(traffic.services) == 1:
+        yield Problem("spec.traffic.services", f"has one name only: write service: {traffic.services[0]}")
+    for index, name in enumerate(traffic.services):
+        if name in traffic.services[:index]:
+            yield Problem(f"spec.traffic.services[{index}]", f'"{name}" is named twice')
+    if traffic.preview is None:
+        return
+    path, name = "spec.traffic.preview.service", traffic.preview.service
+    if not name:
+        yield Problem(path, "is empty: give the name of a Service for testers, for example web-preview")
+    elif name in traffic.names:
+        yield Problem(
+            path, f'"{name}" is the users\' own Service: give testers another one, for example {name}-preview'
+        )
+    elif name in map(canary_service, traffic.names):
+        yield Problem(path, f'"{name}" is the name of a Service that each release makes for itself: choose another one')
+
+
+def pods_without_traffic(spec: ReleasePolicySpec) -> Iterator[Problem]:
+    """Steps with pods but weight 0, which without a route only an all-or-nothing release can do."""
+    if is_switched(spec):
+        return
+    preview = spec.traffic.preview.service if spec.traffic is not None and spec.traffic.preview is not None else ""
+    for index, step in enumerate(spec.steps):
+        if waits(step, preview):
+            pods = f"{step.replicas} canary pods" if step.replicas is not None else "canary pods"
             yield Problem(
                 f"spec.steps[{index}].weight",
-                f"0 % can't be had with {step.replicas} canary pods: without a route every ready pod gets its share. "
-                "Leave the step out, or split by a route",
+                f"0 % can't be had with {pods}: without a route every ready pod gets its share. "
+                "Leave the step out, go from 0 to 100 at once, or split by a route",
             )
 
 
@@ -202,18 +270,38 @@ def _routes(traffic: Traffic) -> Iterator[Problem]:
             seen.add((fields[0], route.name))
 
 
-def _without_service(steps: tuple[Step, ...]) -> Iterator[Problem]:
+def _without_service(spec: ReleasePolicySpec) -> Iterator[Problem]:
     """Without a Service the weight is a number of pods, so all pods are the promotion."""
-    for index, step in enumerate(steps):
+    for path, step in way_of(spec):
         if step.weight == 100 and (step.hold is not None or step.approve):
             what = " and ".join(
                 name for name, given in (("hold", step.hold is not None), ("approve", step.approve)) if given
             )
             yield Problem(
-                f"spec.steps[{index}].weight",
+                path,
                 f"100 % without a Service is the promotion itself, which can't wait: leave {what} out, "
                 "or name the Service in traffic.service",
             )
+    if spec.keep_old is not None:
+        yield Problem(
+            "spec.keepOld",
+            "without a Service nothing keeps the old pods from working on: leave it out, or name the Service in "
+            "traffic.service",
+        )
+
+
+def _afterwards(spec: ReleasePolicySpec) -> Iterator[Problem]:
+    """How long there is a way back once everything is on the new version."""
+    for path, length in (("spec.bake", spec.bake), ("spec.keepOld", spec.keep_old)):
+        if length is not None:
+            yield from _duration(path, length, positive=True)
+    last = spec.steps[-1] if spec.steps else None
+    if spec.bake is not None and last is not None and last.weight == 100 and last.hold is not None:
+        yield Problem(
+            "spec.bake",
+            f"says how long the last step at 100 % lasts, and so does spec.steps[{len(spec.steps) - 1}].hold "
+            f"({last.hold}): leave one of them out",
+        )
 
 
 def _unsupported(given: analysis.Analysis) -> Iterator[Problem]:

@@ -15,12 +15,20 @@ from davylamp.api.objects import Deployment, Service
 from davylamp.api.problems import Problem
 from davylamp.api.types import Found, ReleasePolicy
 from davylamp.api.types import Route as RouteRef
+from davylamp.api.types import Traffic as TrafficGiven
 from davylamp.api.units import count, seconds
 from davylamp.core.replicas import problems_of_steps
 from davylamp.core.world import Exposure, Route, Traffic
 from davylamp.routers import workload
 from davylamp.routers.namespace import NamespaceObjects, ours
-from davylamp.routers.policy import chosen_without_route, no_extra_pods, pods_without_traffic, problems_of_policy
+from davylamp.routers.policy import (
+    chosen_without_route,
+    is_switched,
+    no_extra_pods,
+    pods_without_traffic,
+    problems_of_policy,
+    way_of,
+)
 from davylamp.routers.registry import ROUTERS, router_of
 from davylamp.routers.router import Findings
 from davylamp.routers.wording import labels, some
@@ -48,9 +56,9 @@ def resolve(policy: ReleasePolicy, deployment: Deployment | None, objects: Names
     problems = list(problems_of_policy(policy))
     if deployment is None:
         problems += workload.missing_target(policy, objects)
-        return _resolution(policy, policy.spec.target.name or "", None, (), problems)
-    service, routes, found = _target(policy, deployment, objects)
-    return _resolution(policy, deployment.metadata.name, service, routes, problems + found)
+        return _resolution(policy, policy.spec.target.name or "", (), (), problems)
+    services, routes, found = _target(policy, deployment, objects)
+    return _resolution(policy, deployment.metadata.name, services, routes, problems + found)
 
 
 def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, ...]:
@@ -66,17 +74,20 @@ def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, .
 
 def bind(traffic: Traffic, objects: NamespaceObjects) -> tuple[Route, ...]:
     """The routes of a release, with the objects as they are now: also those that are gone meanwhile."""
-    return tuple(bound for route in traffic.routes for bound in _bound(route, traffic.service, objects))
+    return tuple(bound for route in traffic.routes for bound in _bound(route, traffic.all_services, objects))
 
 
 def _resolution(
-    policy: ReleasePolicy, name: str, service: str | None, routes: tuple[RouteRef, ...], problems: list[Problem]
+    policy: ReleasePolicy, name: str, services: tuple[str, ...], routes: tuple[RouteRef, ...], problems: list[Problem]
 ) -> Resolution:
     given = policy.spec.traffic
-    traffic = Traffic(service=service or "", routes=routes if service else ())
+    first = services[0] if services else ""
+    preview = given.preview.service if given is not None and given.preview is not None and services else ""
+    traffic = Traffic(first, routes if services else (), services=services[: len(services) * (len(services) > 1)])
+    traffic = msgspec.structs.replace(traffic, preview=preview)
     if given is not None and not any(problem.path == "spec.traffic.settle" for problem in problems):
         traffic = msgspec.structs.replace(traffic, settle_seconds=seconds(given.settle))
-    found = Found(deployment=name, service=traffic.service, routes=traffic.routes)
+    found = Found(deployment=name, service=traffic.service, routes=traffic.routes, services=traffic.services)
     return Resolution(traffic, _once(problems), found)
 
 
@@ -89,22 +100,24 @@ def _once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def _target(
     policy: ReleasePolicy, deployment: Deployment, objects: NamespaceObjects
-) -> tuple[str | None, tuple[RouteRef, ...], list[Problem]]:
-    """The Service, the routes, and what is wrong about this Deployment and them."""
+) -> tuple[tuple[str, ...], tuple[RouteRef, ...], list[Problem]]:
+    """The Services, the routes, and what is wrong about this Deployment and them."""
     problems = list(workload.problems_of_deployment(policy, deployment, objects))
     traffic = policy.spec.traffic
-    service: str | None = None
+    services: tuple[str, ...] = ()
     routes: tuple[RouteRef, ...] = ()
     if traffic is not None and traffic.detect:
         service, routes = _detected(deployment, objects, problems)
-    elif traffic is not None and traffic.service:
-        service = _named_service(traffic.service, deployment, objects, problems)
-        routes = _named_routes(policy, traffic.service, objects, problems)
-    problems += _pods(policy, deployment, service, routed=bool(routes))
+        services = (service,) if service else ()
+    elif traffic is not None and traffic.names:
+        services = _named_services(traffic, deployment, objects, problems)
+        routes = _named_routes(policy, traffic.names, objects, problems)
+        problems += workload.problems_of_preview(traffic, deployment, objects)
+    problems += _pods(policy, deployment, services, routed=bool(routes))
     for route in routes:
-        for bound in _bound(route, service or "", objects):
+        for bound in _bound(route, services, objects):
             problems += _refused(policy, bound)
-    return service, routes, problems
+    return services, routes, problems
 
 
 def _refused(policy: ReleasePolicy, route: Route) -> Iterator[Problem]:
@@ -122,7 +135,9 @@ def _refused(policy: ReleasePolicy, route: Route) -> Iterator[Problem]:
             yield Problem(path, f"{route.name}: {refusal.message}")
 
 
-def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *, routed: bool) -> Iterator[Problem]:
+def _pods(
+    policy: ReleasePolicy, deployment: Deployment, services: tuple[str, ...], *, routed: bool
+) -> Iterator[Problem]:
     """What the number of pods can't do, where it splits the traffic."""
     spec, n = policy.spec, deployment.spec.replicas
     if routed or (spec.traffic is not None and spec.traffic.routes):
@@ -132,15 +147,17 @@ def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *,
         cap = count(spec.max_extra_pods, n)
     except ValueError:
         return
-    if service and spec.traffic is not None and spec.traffic.detect:
-        yield from pods_without_traffic(spec.steps)
+    if services and spec.traffic is not None and spec.traffic.detect:
+        yield from pods_without_traffic(spec)
         yield from chosen_without_route(spec)
         if count(spec.max_extra_pods, 100) == 0:
             yield no_extra_pods(spec.max_extra_pods)
-    for index, step in enumerate(spec.steps):
-        if service and step.weight == 100 and (step.hold is not None or step.approve) and 0 < cap < n:
+    full = is_switched(spec)
+    for path, step in way_of(spec):
+        held = step.hold is not None or step.approve or full or spec.keep_old is not None
+        if services and step.weight == 100 and held and 0 < cap < n:
             yield Problem(
-                f"spec.steps[{index}].weight",
+                path,
                 f'100 % needs as many canary pods as Deployment "{deployment.metadata.name}" has, {n}, '
                 f"more than maxExtraPods allows ({cap}): nothing can be held there. Put hold or approve on the step "
                 f'before, or set maxExtraPods: "100%"',
@@ -150,22 +167,30 @@ def _pods(policy: ReleasePolicy, deployment: Deployment, service: str | None, *,
 # --- named ---
 
 
-def _named_service(name: str, deployment: Deployment, objects: NamespaceObjects, problems: list[Problem]) -> str | None:
-    service = objects.services.get(name)
-    if service is None:
-        problems.append(workload.missing_service(name, deployment, objects))
-        return None
-    wrong = list(workload.problems_of_service(service, deployment, objects))
-    problems += (Problem(workload.SERVICE, text) for text in (*wrong, *workload.taken_service(name, objects)))
-    return None if wrong else name
+def _named_services(
+    traffic: TrafficGiven, deployment: Deployment, objects: NamespaceObjects, problems: list[Problem]
+) -> tuple[str, ...]:
+    """Those that fit; none where one of them doesn't, since all of them are moved together."""
+    fitting: list[str] = []
+    for index, name in enumerate(traffic.names):
+        path = workload.SERVICE if traffic.service else f"{workload.SERVICE}s[{index}]"
+        service = objects.services.get(name)
+        if service is None:
+            problems.append(workload.missing_service(path, name, deployment, objects))
+            continue
+        wrong = list(workload.problems_of_service(service, deployment, objects))
+        problems += (Problem(path, text) for text in (*wrong, *workload.taken_service(name, objects)))
+        fitting += [] if wrong else [name]
+    return tuple(fitting) if len(fitting) == len(traffic.names) else ()
 
 
 def _named_routes(
-    policy: ReleasePolicy, service: str, objects: NamespaceObjects, problems: list[Problem]
+    policy: ReleasePolicy, services: tuple[str, ...], objects: NamespaceObjects, problems: list[Problem]
 ) -> tuple[RouteRef, ...]:
     traffic = policy.spec.traffic
     fitting: list[RouteRef] = []
     named: set[tuple[str, str]] = set()
+    known = tuple(service for service in services if service in objects.services)
     for index, route in enumerate(traffic.routes if traffic is not None else ()):
         router = router_of(route)
         if router is None or not route.name or (router.kind, route.name) in named:
@@ -174,16 +199,25 @@ def _named_routes(
         named.add((router.kind, route.name))
         exists = router.exists(route.name, objects)
         if not exists:
-            problems.append(Problem(path, router.missing(route.name, service, objects)))
-        if not exists or service not in objects.services:
+            problems.append(Problem(path, router.missing(route.name, services[0], objects)))
+        if not exists or not known:
             continue  # a Service that isn't there was told; that nothing sends to it follows from that
-        found = router.problems(route, service, objects)
-        problems += _as_problems(path, found)
-        if not found.errors:
+        found = [router.problems(route, service, objects) for service in _sent_to(route, known, objects)]
+        problems += (problem for one in found for problem in _as_problems(path, one))
+        if not any(one.errors for one in found):
             fitting.append(route)
     if fitting:
-        problems += _unsplit(service, named, objects)
+        problems += (problem for service in services for problem in _unsplit(service, named, objects))
     return tuple(fitting)
+
+
+def _sent_to(route: RouteRef, services: tuple[str, ...], objects: NamespaceObjects) -> tuple[str, ...]:
+    """Those of several Services that a route has to do with. The first where it has to do with none: so that is told,
+    before a release and in one."""
+    router = router_of(route)
+    if router is None or len(services) < 2:
+        return services
+    return tuple(one for one in services if router.sends(route.name, one, objects)) or services[:1]
 
 
 def _as_problems(path: str, found: Findings) -> Iterator[Problem]:
@@ -259,7 +293,8 @@ def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Pro
     return tuple(split)
 
 
-def _bound(route: RouteRef, service: str, objects: NamespaceObjects) -> Iterator[Route]:
+def _bound(route: RouteRef, services: tuple[str, ...], objects: NamespaceObjects) -> Iterator[Route]:
+    """One for each Service that the route sends to."""
     router = router_of(route)
     if router is not None:
-        yield router.bind(route, service, objects)
+        yield from (router.bind(route, service, objects) for service in _sent_to(route, services, objects))

@@ -36,6 +36,8 @@ class Router(msgspec.Struct, frozen=True):
     ref: Callable[[str], RouteRef]
     """The route as a policy would write it, by the object's name."""
     exists: Callable[[str, NamespaceObjects], bool]
+    sends: Callable[[str, str, NamespaceObjects], bool]
+    """(name, Service, objects): whether this object sends to the Service, or has something of ours for it."""
     missing: Callable[[str, str, NamespaceObjects], str]
     """(name, Service, objects): what to say of an object that isn't there, with those that could have been meant."""
     problems: Callable[[RouteRef, str, NamespaceObjects], Findings]

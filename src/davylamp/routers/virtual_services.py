@@ -10,6 +10,7 @@ from davylamp.routers import istio, istio_rules
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Sides, maps, sends_to
 from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.restoring import remembered
 from davylamp.routers.router import Findings, Router
 from davylamp.routers.senders import hosts_of, names_of, service_of_host
 from davylamp.routers.wording import instead, labels, some
@@ -31,6 +32,13 @@ def _sending(spec: Json, sides: Sides) -> Iterator[tuple[str, Json]]:
         for index, route in enumerate(maps(spec, protocol)):
             if sends_to(route, sides.is_stable):
                 yield f"spec.{protocol}[{index}]", route
+
+
+def sends(name: str, service: str, objects: NamespaceObjects) -> bool:
+    """Whether a VirtualService sends to this Service, or is split for it."""
+    found = objects.virtual_services.get(name)
+    split = found is not None and remembered(found.metadata.annotations, service, list) is not None
+    return split or name in objects.splitting(VirtualService, service)
 
 
 def missing(name: str, service: str, objects: NamespaceObjects) -> str:
@@ -228,6 +236,7 @@ VIRTUAL_SERVICE = Router(
     features=istio_rules.FEATURES,
     ref=lambda name: Route(virtual_service=VirtualServiceRoute(name)),
     exists=lambda name, objects: name in objects.virtual_services,
+    sends=sends,
     missing=missing,
     problems=problems,
     detect=detected,

@@ -7,7 +7,7 @@ from itertools import islice
 
 from davylamp.api.objects import HASH_LABEL, Deployment, Service, without_hash
 from davylamp.api.problems import Problem
-from davylamp.api.types import ReleasePolicy
+from davylamp.api.types import ReleasePolicy, Traffic
 from davylamp.core import names
 from davylamp.routers.namespace import NamespaceObjects, ours
 from davylamp.routers.wording import instead, labels, some
@@ -72,14 +72,14 @@ def _overlaps(deployment: Deployment, objects: NamespaceObjects) -> Iterator[Pro
 # --- Service ---
 
 
-def missing_service(name: str, deployment: Deployment, objects: NamespaceObjects) -> Problem:
+def missing_service(path: str, name: str, deployment: Deployment, objects: NamespaceObjects) -> Problem:
     pod_labels = objects.pod_labels_of(deployment)
     fitting = [s.metadata.name for s in objects.services_selecting(pod_labels) if not ours(s)]
     if fitting:
         hint = f'those that select the pods of Deployment "{deployment.metadata.name}": {some(fitting)}'
     else:
         hint = instead(name, (other.metadata.name for other in objects.services.values() if not ours(other)))
-    return Problem(SERVICE, f'no Service "{name}" in {objects.namespace}; {hint}')
+    return Problem(path, f'no Service "{name}" in {objects.namespace}; {hint}')
 
 
 def problems_of_service(service: Service, deployment: Deployment, objects: NamespaceObjects) -> Iterator[str]:
@@ -132,3 +132,13 @@ def taken_service(service: str, objects: NamespaceObjects) -> Iterator[str]:
     known = objects.services.get(name)
     if known is not None and not ours(known):
         yield f'Service "{name}" exists and is not ours, but a release makes one of that name: rename it'
+
+
+def problems_of_preview(traffic: Traffic, deployment: Deployment, objects: NamespaceObjects) -> Iterator[Problem]:
+    """A preview Service that is there already must be one that may be moved; otherwise it is made."""
+    if traffic.preview is None:
+        return
+    known = objects.services.get(traffic.preview.service)
+    if known is not None and not ours(known):
+        reasons = problems_of_service(known, deployment, objects)
+        yield from (Problem("spec.traffic.preview.service", reason) for reason in reasons)

@@ -255,8 +255,8 @@ def _weight_of_adopted(case: Case, asked: int) -> WeightView:
     """Once the canary's pods are the Deployment's, the Service or the pods themselves tell the weight."""
     old = case.stable.status.ready_replicas if case.stable is not None else 0
     new = case.canary.status.ready_replicas if case.canary is not None else 0
-    if case.switched and case.service is not None:
-        return WeightView(asked, 100, f"Service {case.service.metadata.name} selects only them", None)
+    if case.switched:
+        return WeightView(asked, 100, f"Service {case.services[0].metadata.name} selects only them", None)
     if case.routed and case.pinned:
         return WeightView(asked, case.release.status.weight.in_effect, case.release.status.weight.how, None)
     weight = round(100 * new / (old + new), 1) if new else 0

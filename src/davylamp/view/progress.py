@@ -71,6 +71,9 @@ def of(case: Case, decided: Plan, now: datetime) -> Progress:
             message = "it is taken back"
         waits = WaitsView(message, decided.wake_at)
         return Progress("RollingBack", max(release.status.step, 1), 0, message, waits, end)
+    if release.keeping:
+        waits = WaitsView("the old pods stay", release.status.kept_until, "they go")
+        return Progress("Completed", len(release.spec.steps), 100, decided.message, waits)
     if case.adopted or decided.reason == "Promoting":
         deadline = None if case.adopted else _deadline(case, now)
         waits = WaitsView(decided.message, _unless(decided.wake_at, deadline), deadline=deadline)

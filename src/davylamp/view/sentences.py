@@ -81,6 +81,7 @@ def _under_way(this: Situation) -> Said:
         "Paused": _paused,
         "AwaitingApproval": _awaiting,
         "Promoting": _promoting,
+        "Completed": _keeping,
     }
     return by_state.get(this.state, _progressing)(this)
 
@@ -129,6 +130,13 @@ def _promoting(this: Situation) -> Said:
     assert release is not None
     asked = f", asked for{_said(release.spec.promote)}" if release.spec.promote is not None else ""
     return Said("busy", f"Promoting{asked}")
+
+
+def _keeping(this: Situation) -> Said:
+    """Completed, but for the old pods."""
+    stable, _ = this.images
+    fact = f"the old pods, {stable}, stay at full size for a while, without requests"
+    return Said("good", _ended(this), (fact,), (f"`davy abort {this.name}` returns to them at once",))
 
 
 def _rolling_back(this: Situation) -> Said:

@@ -345,7 +345,7 @@ def share_of(case: Case, testers: float) -> float:
         return through_main
     aside = 0.0
     for route in world.routes:
-        exposure = route.effective(case.context)
+        exposure = route.effective(case.context(route))
         if exposure is not None:
             chosen = testers if exposure.match else 0.0
             aside += (chosen + (1 - chosen) * exposure.weight / 100) / len(world.routes)

@@ -182,9 +182,9 @@ def _made_up(policy: ReleasePolicy, given: Sequence[Object]) -> list[Object]:
     if traffic is None:
         return made
     services = {obj["metadata"]["name"] for obj in given if obj["kind"] == "Service"}
-    service = traffic.service or name
-    if traffic.service not in services and (traffic.service or not services):
-        made.append(_service(namespace, service, pods))
+    wanted_services = traffic.names or (() if services else (name,))
+    made += (_service(namespace, one, pods) for one in wanted_services if one not in services)
+    service = next(iter(traffic.names), name)
     ingresses = {obj["metadata"]["name"] for obj in given if obj["kind"] == "Ingress"}
     wanted = [route.ingress.name for route in traffic.routes if route.ingress is not None]
     if traffic.detect and not services:
