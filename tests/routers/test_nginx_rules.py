@@ -69,7 +69,7 @@ def test_matches_become_annotations(matches: list[Match], expected: dict[str, st
             "query.exact",
             "can't match a query parameter by exact: split by an",
         ),
-        ([Match(source_labels={"a": "b"})], "sourceLabels", "doesn't see where a request comes from"),
+        ([Match(source_labels={"a": "b"})], "sourceLabels", "can't see where a request comes from"),
         ([header(regex="a{1,3}")], "header.regex", "can't have ','"),
         ([header("X!Y", exact="1")], "header.name", "characters other than letters"),
         ([cookie(regex="a.*")], "cookie.regex", "would run on into the next cookie"),

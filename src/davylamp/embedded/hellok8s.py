@@ -5,6 +5,7 @@ One file, standard library only: the kubelet starts it with `python -S -E hellok
 | path     | answer                                                                                      |
 |----------|---------------------------------------------------------------------------------------------|
 | /        | 200 (or 500, see ERROR_RATE) with X-Version and X-Pod; JSON if the client accepts it, else text |
+| CALL     | the same: the path of a gRPC call, here over HTTP/1.1                                       |
 | /healthz | 200, or 503 while starting, draining, or with UNREADY=1                                     |
 | /metrics | Prometheus text: http_requests_total, http_request_duration_seconds, process_start_time_seconds |
 
@@ -46,6 +47,7 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 431: "Request Header
     503: "Service Unavailable",
 }
 MAX_HEAD = 64 * 1024
+CALL = "/hello.Hello/Say"
 EXCEPTION = """Traceback (most recent call last):
   File "/app/cart.py", line 17, in total
     return sum(prices[item] for item in cart)
@@ -91,7 +93,7 @@ class App:
             return (200, "text/plain", "ok\n") if self.healthy() else (503, "text/plain", "not ready\n")
         if path == "/metrics":
             return 200, "text/plain; version=0.0.4", self.metrics()
-        if path != "/":
+        if path not in ("/", CALL):
             return 404, "text/plain", "not found\n"
         version, pod = self.settings.version, self.settings.pod
         if self.settings.exception_rate and random.random() < self.settings.exception_rate:

@@ -31,6 +31,8 @@ class Features(msgspec.Struct, frozen=True):
     several_names: bool = False
     """Entries with different headers, or a header's and a cookie's value, in one `match`."""
     mirror: Literal["", "all", "percent"] = ""
+    opt_out: bool = False
+    """The value `never` of a header or cookie that is matched by the value `always` keeps a client on stable."""
     notes: tuple[str, ...] = ()
     """What else is different here, for docs/routers.md."""
 
@@ -65,7 +67,7 @@ def _match(features: Features, index: int, match: Match) -> Iterator[Refusal]:
             text = f"{features.router} can't match a {_NAMES[field]} by {operator}: {instead}"
             yield Refusal(text, index, f"{field}.{operator}")
     if match.source_labels is not None and not features.source_labels:
-        text = f"{features.router} doesn't see where a request comes from: split by {_who('source_labels')}"
+        text = f"{features.router} can't see where a request comes from: split by {_who('source_labels')}"
         yield Refusal(text, index, "sourceLabels")
     if len(given) + (match.source_labels is not None) > 1 and not features.several_conditions:
         text = f"{features.router} can't ask for several things at once: split by {_who('several_conditions')}"

@@ -33,6 +33,7 @@ FEATURES = Features(
     router="nginx annotations",
     header=ALL,
     cookie=ALL,
+    opt_out=True,
     notes=(
         "One header OR one cookie's value, and beside it a cookie with the value `always`; weight with either or both.",
         "`header: {exact: always}` alone becomes canary-by-header without a value, and `cookie: {exact: always}` "

@@ -27,6 +27,7 @@ def table() -> str:
         ["labels of the pod that asks", *(_yes(one.source_labels) for _, one in found)],
         ["several conditions that must hold together", *(_yes(one.several_conditions) for _, one in found)],
         ["different headers or cookies in one `match`", *(_yes(one.several_names) for _, one in found)],
+        ["`never` keeps a client on stable where `always` is matched", *(_yes(one.opt_out) for _, one in found)],
         ["copies (`mirror`)", *(_MIRROR[one.mirror] for _, one in found)],
     ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
