@@ -89,8 +89,11 @@ class Workloads:
         return {meta["name"]: meta["uid"] for meta in found if "deletionTimestamp" not in meta}
 
     def condition(self, type_: str, kind: str = "deployment", name: str = "web") -> Json:
-        conditions = self.get(kind, name).get("status", {}).get("conditions", [])
-        return next((c for c in conditions if c["type"] == type_), {})
+        return self.conditions(kind, name).get(type_, {})
+
+    def conditions(self, kind: str = "deployment", name: str = "web") -> dict[str, Json]:
+        """All of them at one moment, by type."""
+        return {c["type"]: c for c in self.get(kind, name).get("status", {}).get("conditions", [])}
 
     def endpoints(self, service: str = "web") -> dict[str, bool]:
         """The pods of a Service's EndpointSlices, and whether each is ready for traffic."""
