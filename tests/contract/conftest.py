@@ -19,7 +19,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """$DAVYLAB_STATE names a real control plane that is running already; otherwise one is started."""
     if request.param == "embedded":
         running = Running(tmp_path_factory.mktemp("embedded"))
-        yield Cluster(running.kubeconfig, real=False)
+        yield Cluster(running.kubeconfig, real=False, forget=running.forget)
         running.stop()
         return
     from davylab import Lab
@@ -29,6 +29,25 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with Lab.attach(state) if state else Lab() as lab:
         certificate = Paths(lab.state).certificate
         yield Cluster(lab.kubeconfig, real=True, certificate=certificate)
+
+
+LOST = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "lost"},
+    "spec": {"nodeName": "nowhere", "containers": [{"name": "app", "image": "hellok8s:v1"}]},
+}
+
+
+@pytest.fixture(scope="session")
+def lost(cluster: Cluster) -> Space:
+    """A namespace with a pod on a Node that doesn't exist."""
+    here = Space(cluster, f"lost-{os.getpid()}")
+    cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": here.name}})
+    account = here.path("serviceaccounts", "default")
+    cluster.wait(lambda: cluster.request("GET", account).code == 200, "the default service account")
+    assert here.create("pods", LOST)["spec"]["nodeName"] == "nowhere"
+    return here
 
 
 @pytest.fixture

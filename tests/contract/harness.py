@@ -62,9 +62,18 @@ class Done(msgspec.Struct, frozen=True):
 class Cluster:
     """One API server as its administrator. `real` says which one, for the few things that differ on purpose."""
 
-    def __init__(self, kubeconfig: Path, *, real: bool, certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        *,
+        real: bool,
+        certificate: Path | None = None,
+        forget: Callable[[], object] = lambda: None,
+    ) -> None:
         self.kubeconfig = kubeconfig
         self.real = real
+        self.forget = forget
+        """Has the embedded one forget what has happened so far, as others do after a while."""
         content = yaml.safe_load(kubeconfig.read_text())
         self.server: str = content["clusters"][0]["cluster"]["server"]
         self.token: str = content["users"][0]["user"]["token"]
@@ -235,6 +244,13 @@ class Running:
         if self._problem is not None:
             raise self._problem
 
+    def forget(self) -> None:
+        """Returns when it is forgotten."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(self._cluster.store.compact)
+        self._loop.call_soon_threadsafe(done.set)
+        assert done.wait(10)
+
     def stop(self) -> None:
         self._stop()
         self._thread.join(10)
@@ -249,9 +265,9 @@ class Running:
 
     async def _run(self) -> None:
         over = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(over.set)
-        cluster = Embedded(SystemClock(), behave=as_hellok8s)
+        self._cluster = cluster = Embedded(SystemClock(), behave=as_hellok8s, quarantine=1.0)
         server = Server(cluster.store, {"secret": "admin"})
         async with cluster, server.running() as address:
             self.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url(address, "secret"), "secret")))
@@ -267,7 +283,7 @@ def as_hellok8s(pod: Json) -> Course:
     return Course(
         start=0.05,
         ready=None if {"UNREADY", "CRASH"} & env.keys() else 0.05,
-        crash=0.05 if "CRASH" in env else None,
+        crash=float(env.get("CRASH_AFTER", 0.05)) if "CRASH" in env else None,
         exit_code=int(env.get("CRASH", 0)),
         pulled=not container["image"].startswith("absent"),
         pull_back_off=0.1,

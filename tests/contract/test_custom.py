@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from davylamp.api.crd import crds
 from davylamp.kube import gate
@@ -164,6 +166,21 @@ def test_conditions_are_owned_one_by_one(shop: Space) -> None:
     assert [c["type"] for c in shop.get(POLICIES, "web")["status"]["conditions"]] == ["Ready", "Stalled"]
 
 
+def test_a_watch_from_a_version_that_is_forgotten_ends_with_410_and_a_list_begins_anew(shop: Space) -> None:
+    """A real server remembers nothing of a kind from before its CRD; the embedded one is told to forget."""
+    shop.create(POLICIES, policy())
+    shop.cluster.forget()
+    version = shop.cluster.ask("GET", shop.path(POLICIES))["metadata"]["resourceVersion"]
+    with contextlib.closing(shop.cluster.watch(shop.path(POLICIES), resourceVersion="1")) as events:  # type: ignore[type-var]
+        (event,) = events
+    told = event["object"]
+    assert (event["type"], told["kind"], told["code"], told["reason"]) == ("ERROR", "Status", 410, "Expired")
+    assert told["message"].startswith("too old resource version: 1 (")
+    with contextlib.closing(shop.cluster.watch(shop.path(POLICIES), resourceVersion=version)) as events:  # type: ignore[type-var]
+        shop.patch(POLICIES, "web", {"metadata": {"labels": {"a": "b"}}})
+        assert next(events)["type"] == "MODIFIED"
+
+
 # --- a kind that comes and goes ---
 
 
@@ -247,6 +264,24 @@ def test_a_crd_whose_rule_is_no_cel_is_refused(cluster: Cluster) -> None:
     assert "compilation failed" in answer.message
 
 
+@pytest.mark.cluster
+@pytest.mark.parametrize("source", ["Gateway API", "Istio"])
+def test_the_published_kinds_of_routers_are_all_served(source: str) -> None:
+    """By the embedded one; that the real one serves them is seen wherever a router is tested on it."""
+    from davylab import istio, traefik
+
+    from davylamp.embedded.store import Store
+    from davylamp.kube.clock import SystemClock
+
+    store = Store(SystemClock())
+    published = traefik.gateway_crds() if source == "Gateway API" else istio.definitions()
+    for crd in published:
+        store.create(crd)
+    served = {resource.kind for resource in store.resources}
+    assert served >= {crd["spec"]["names"]["kind"] for crd in published}
+    assert served & {"HTTPRoute", "VirtualService"}
+
+
 # --- the gate ---
 
 
@@ -303,6 +338,30 @@ def test_a_targeted_deployment_is_paused_in_the_write_that_changes_its_template(
     assert after["spec"].get("paused", False) is held
     annotation = (after["metadata"].get("annotations") or {}).get("davylamp.dev/paused-by")
     assert annotation == ("gate" if held else None)
+
+
+def test_every_way_to_change_a_template_is_held(guarded: Space) -> None:
+    guarded.create(POLICIES, policy())
+    guarded.apply(deployment(replicas=0))
+    guarded.kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    ways: list[tuple[str, Callable[[], object]]] = [
+        ("v2", lambda: guarded.kubectl("set", "image", "deploy/web", "app=hellok8s:v2")),
+        ("v3", lambda: guarded.apply(deployment(image="hellok8s:v3", replicas=0))),
+        ("v4", lambda: guarded.kubectl("edit", "deploy/web", EDITOR="sed -i s/hellok8s:v3/hellok8s:v4/")),
+        ("v3", lambda: guarded.kubectl("rollout", "undo", "deploy/web")),
+    ]
+    for tag, change in ways:
+        change()
+        found = guarded.get("deployments.apps", "web")
+        assert found["spec"]["template"]["spec"]["containers"][0]["image"] == f"hellok8s:{tag}"
+        assert found["spec"]["paused"] is True, tag
+        guarded.kubectl("rollout", "resume", "deploy/web")
+        guarded.kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    text = yaml.safe_dump(deployment(image="hellok8s:v5", replicas=0))
+    guarded.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
+    undo = guarded.kubectl("rollout", "undo", "deploy/web", check=False)
+    assert (undo.code, "you cannot rollback a paused deployment" in undo.err) == (1, True)
+    assert guarded.get("deployments.apps", "web")["spec"]["paused"] is True
 
 
 def test_other_changes_and_the_writer_go_through(guarded: Space) -> None:

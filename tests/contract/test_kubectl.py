@@ -153,6 +153,21 @@ def test_get_with_a_watch_prints_rows(space: Space) -> None:
         process.terminate()
 
 
+def test_a_log_is_followed_until_its_container_ends(space: Space) -> None:
+    container = {"env": [{"name": "CRASH", "value": "1"}, {"name": "CRASH_AFTER", "value": "3"}]}
+    body = deployment(replicas=1)
+    body["spec"]["template"]["spec"]["containers"][0] |= container
+    space.apply(body)
+    space.wait(lambda: [pod for pod in space.list("pods") if "running" in str(pod["status"])], "a container")
+    command = space.cluster.command("-n", space.name, "logs", "-f", "deploy/web")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout
+        text = process.stdout.read()
+    assert process.returncode == 0, text
+    assert "listening" in text
+    assert "FATAL" in text
+
+
 def test_explain_tells_of_fields(space: Space) -> None:
     text = space.kubectl("explain", "deployment.spec.paused").out
     assert "FIELD: paused <boolean>" in text

@@ -130,3 +130,8 @@ def test_a_namespace_takes_everything_in_it_along_and_is_held_by_finalizers(here
     assert phase() == "Terminating"
     inner.patch("configmap", "owner", {"metadata": {"finalizers": None}})
     here.until(lambda: not kubectl("get", "namespace", name, "--ignore-not-found"), "the end")
+
+
+def test_a_pod_on_a_node_that_does_not_exist_is_collected(lost: Space) -> None:
+    """After 40 to 80 s on a real one (pkg/controller/podgc)."""
+    lost.wait(lambda: lost.find("pods", "lost") is None, "the end of the pod", 120)

@@ -51,6 +51,37 @@ def test_a_list_comes_in_parts_of_one_version(three: Space) -> None:
     assert left[0] in (1, 2)  # A real one has kube-root-ca.crt as well.
 
 
+def test_the_parts_of_a_list_show_what_was_when_it_began(three: Space) -> None:
+    path, labels = three.path("configmaps"), "of=three"
+    first = three.cluster.ask("GET", path, labelSelector=labels, limit=1)
+    three.create("configmaps", config("aa", labels={"of": "three"}))
+    three.delete("configmaps", "b")
+    three.patch("configmaps", "c", {"data": {"a": "later"}})
+    rest = three.cluster.ask("GET", path, labelSelector=labels, **{"continue": first["metadata"]["continue"]})
+    assert [(obj["metadata"]["name"], obj["data"]["a"]) for obj in rest["items"]] == [("b", "1"), ("c", "1")]
+    assert rest["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+def test_a_list_can_be_of_an_exact_version(three: Space) -> None:
+    version = version_of(three)
+    three.delete("configmaps", "b")
+    exact = {"labelSelector": "of=three", "resourceVersion": version, "resourceVersionMatch": "Exact"}
+    assert [obj["metadata"]["name"] for obj in three.list("configmaps", **exact)] == ["a", "b", "c"]
+    assert len(three.list("configmaps", **(exact | {"resourceVersionMatch": "NotOlderThan"}))) == 2
+
+
+def test_a_version_that_is_none_yet_is_not_waited_for_long(three: Space) -> None:
+    later = str(int(version_of(three)) + 1_000_000)
+    answer = three.request("GET", "configmaps", resourceVersion=later, resourceVersionMatch="NotOlderThan")
+    assert (answer.code, answer.reason) == (504, "Timeout")
+    assert "Too large resource version" in answer.message
+
+
+def test_a_list_goes_on_only_with_what_the_server_has_given(space: Space) -> None:
+    answer = space.request("GET", "configmaps", **{"continue": "nonsense"})
+    assert (answer.code, answer.reason) == (400, "BadRequest")
+
+
 SELECTORS = [
     ("is=x", ["a", "c"]),
     ("is==x,of=three", ["a", "c"]),
@@ -70,6 +101,37 @@ def test_labels_select(three: Space, selector: str, expected: list[str]) -> None
 def test_fields_select(three: Space) -> None:
     found = three.list("configmaps", fieldSelector="metadata.name=b")
     assert [obj["metadata"]["name"] for obj in found] == ["b"]
+
+
+@pytest.mark.parametrize("watch", ["false", "true"])
+@pytest.mark.parametrize("plural", ["configmaps", "pods", "deployments.apps"])
+def test_a_field_by_which_a_kind_can_not_be_selected_is_refused(space: Space, plural: str, watch: str) -> None:
+    answer = space.request("GET", plural, fieldSelector="spec.colour=red", watch=watch, timeoutSeconds="1")
+    assert (answer.code, answer.reason) == (400, "BadRequest")
+    assert "spec.colour" in answer.message
+
+
+def test_events_are_selected_by_what_they_are_about_in_both_groups(space: Space) -> None:
+    now = "2026-01-01T00:00:00.000000Z"
+    about = {"kind": "ConfigMap", "name": "one", "namespace": space.name}
+    space.create(
+        "events.events.k8s.io",
+        {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": "one.1"},
+            "regarding": about,
+            "eventTime": now,
+            "action": "Look",
+            "reason": "Seen",
+            "type": "Normal",
+            "reportingController": "example.com/contract",
+            "reportingInstance": "contract-1",
+        },
+    )
+    for plural, field in (("events", "involvedObject.name"), ("events.events.k8s.io", "regarding.name")):
+        assert len(space.list(plural, fieldSelector=f"{field}=one")) == 1
+        assert not space.list(plural, fieldSelector=f"{field}=two")
 
 
 def test_items_of_a_list_have_no_kind_of_their_own(three: Space) -> None:
@@ -136,3 +198,12 @@ def test_a_watch_of_one_object_sees_no_other(three: Space) -> None:
 def test_a_watch_ends_at_its_timeout(space: Space) -> None:
     with watching(space, seconds=1, resourceVersion=version_of(space)) as events:
         assert [told(event) for event in events] == []
+
+
+def test_a_watch_that_asks_for_bookmarks_gets_one_before_its_timeout(three: Space) -> None:
+    version = version_of(three)
+    with watching(three, seconds=4, resourceVersion=version, allowWatchBookmarks="true") as events:
+        found = list(events)
+    assert {event["type"] for event in found} == {"BOOKMARK"}
+    assert found[0]["object"]["kind"] == "ConfigMap"
+    assert int(found[0]["object"]["metadata"]["resourceVersion"]) >= int(version)

@@ -232,9 +232,10 @@ def test_a_selector_is_immutable(space: Space) -> None:
     assert "field is immutable" in answer.message
 
 
-def test_a_field_of_a_wrong_type_is_a_bad_request(space: Space) -> None:
+@pytest.mark.parametrize("replicas", ["three", 1.5, 3_000_000_000])
+def test_a_field_of_a_wrong_type_is_a_bad_request(space: Space, replicas: Any) -> None:
     body = deployment()
-    body["spec"]["replicas"] = "three"
+    body["spec"]["replicas"] = replicas
     answer = space.request("POST", "deployments.apps", body=body)
     assert (answer.code, answer.reason) == (400, "BadRequest")
     assert "cannot be handled as a Deployment" in answer.message

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davylamp.embedded import fieldsets, jsonpath, patches
+from davylamp.embedded import cel, fieldsets, jsonpath, patches
 from davylamp.embedded.schema import quantity
 from davylamp.embedded.texts import duration
 
@@ -119,3 +119,29 @@ def test_what_differs_between_objects_is_owned_or_gone(old: dict[str, Any], new:
     changed, removed = fieldsets.difference(None, old, new)
     assert bool(changed or removed) == (old != new)
     assert members(changed) <= members(fieldsets.members(None, new))
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "expected"),
+    [
+        ("!isIP(self)", "web.example", True),
+        ("isIP(self)", "2001:db8::1", True),
+        ("isIP(self)", "10.0.0.1/8", False),
+        ("isURL(self)", "https://web.example:8443/x", True),
+        ("isURL(self)", "web.example", False),
+        ("isURL(self)", "https://web.example:port/", False),
+        ("url(self).getScheme() in ['http', 'https']", "https://web.example", True),
+        ("url(self).getHostname() == 'web.example' && url(self).getPort() == '8443'", "http://web.example:8443/", True),
+        ("self.find('[0-9]+') == '12'", "a12b", True),
+    ],
+)
+def test_functions_that_kubernetes_adds_to_cel(rule: str, value: str, expected: bool) -> None:
+    assert cel.evaluate(rule, value) is expected
+
+
+def test_a_function_of_kubernetes_that_is_not_here_is_told_from_a_mistake() -> None:
+    with pytest.raises(cel.Unsupported, match="quantity"):
+        cel.compiled("quantity(self).isGreaterThan(quantity('1Gi'))")
+    with pytest.raises(cel.CelError) as mistake:
+        cel.compiled("qantity(self) > 1")
+    assert not isinstance(mistake.value, cel.Unsupported)

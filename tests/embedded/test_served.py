@@ -149,6 +149,42 @@ async def test_where_pods_share_an_address_each_has_a_port_of_its_own(
         said = [msgspec.json.decode(pod["metadata"]["annotations"]["davylamp.dev/ports"]) for pod in pods]
         assert sorted(ports["8080"] for ports in said) == sorted(port for _, port in found)
         assert all("v1" in text for text in await answers(here))
+        assert {(await proxied(here, pod["metadata"]["name"], "8080"))[1] for pod in pods} == set(await answers(here))
+
+
+async def proxied(here: Served, pod: str, port: str, path: str = "/") -> tuple[int, str]:
+    url = f"{admins(here)}/api/v1/namespaces/default/pods/{pod}{f':{port}' if port else ''}/proxy{path}"
+    async with aiohttp.ClientSession() as session, session.get(url, headers={"X-Secret": "1"}) as response:
+        return response.status, await response.text()
+
+
+async def test_a_pod_is_asked_by_way_of_the_server(tmp_path: Path) -> None:
+    async with served(tmp_path) as here:
+        here.cluster.store.create(hello("v1", 1))
+        await until(here, lambda: settled(here))
+        (pod,) = (pod["metadata"]["name"] for pod in here.cluster.store.list("Pod", "default"))
+        for port in ("8080", "web", ""):
+            code, text = await proxied(here, pod, port, "/?a=b")
+            assert (code, text) == (200, f"hello, version v1, pod {pod}\n")
+        assert "http_requests_total" in (await proxied(here, pod, "8080", "/metrics"))[1]
+        assert (await proxied(here, pod, "8080", "/not/there"))[0] == 404
+        for name, port, code, said in (
+            ("nobody", "8080", 404, "not found"),
+            (pod, "1", 503, "error trying to reach service"),
+            (pod, "no-such", 503, "no such port"),
+            (f"https:{pod}", "8080", 501, "TLS"),
+        ):
+            found, text = await proxied(here, name, port)
+            assert (found, said in text) == (code, True), text
+
+
+async def test_an_imagined_pod_answers_nobody(tmp_path: Path) -> None:
+    async with served(tmp_path, processes=False) as here:
+        here.cluster.store.create(hello("v1", 1))
+        await until(here, lambda: settled(here))
+        (pod,) = (pod["metadata"]["name"] for pod in here.cluster.store.list("Pod", "default"))
+        code, text = await proxied(here, pod, "8080")
+        assert (code, "imagined" in text) == (501, True)
 
 
 async def test_the_files_with_the_secrets_are_nobody_elses_to_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from davylamp.embedded.client import Local
 from davylamp.embedded.controllers.loop import Controllers
+from davylamp.embedded.controllers.podlife import QUARANTINE
 from davylamp.embedded.kubelet.imagined import Behave, Course, Imagined
 from davylamp.embedded.store import ADMIN, Object, Store
 from davylamp.kube import manifests
@@ -28,7 +29,8 @@ class Cluster:
 
     `behave` says what becomes of each pod, `seed` makes names and uids repeatable. Without `events` no Events are
     recorded, and without `managed` no managedFields are kept: both cost time that a simulation needs. With
-    `imagined=False` there is no Node, and somebody else runs the pods (`davylamp.embedded.served`).
+    `imagined=False` there is no Node, and somebody else runs the pods (`davylamp.embedded.served`). A pod whose Node
+    isn't there is deleted after `quarantine` seconds.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class Cluster:
         events: bool = True,
         managed: bool = True,
         imagined: bool = True,
+        quarantine: float = QUARANTINE,
     ) -> None:
         self.clock = clock
         self.store = Store(clock, seed=seed, managed=managed)
-        self.controllers = Controllers(self.store, events=events)
+        self.controllers = Controllers(self.store, events=events, quarantine=quarantine)
         self.pods = Imagined(self.store, behave)
         self._imagined = imagined
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from davylamp.embedded import cel, jsonpath, status
-from davylamp.embedded.cel import CelError
+from davylamp.embedded.cel import CelError, Unsupported
 from davylamp.embedded.resources import Resource, Scale
 from davylamp.embedded.schema import Schema, custom
 from davylamp.embedded.status import Cause, invalid_value, required
@@ -70,6 +70,8 @@ def _schema_causes(schema: Schema, path: str) -> list[Cause]:
             try:
                 if text:
                     cel.compiled(text)
+            except Unsupported as error:
+                raise status.not_implemented(f"{error}, in {path}.x-kubernetes-validations[{index}].{field}") from error
             except CelError as error:
                 at = f"{path}.x-kubernetes-validations[{index}].{field}"
                 found.append(invalid_value(at, text, f"compilation failed: {error}"))
@@ -124,6 +126,7 @@ def resource(obj: Object, name: str) -> Resource:
         scale=None if scale is None else _scale(scale),
         versions=tuple(version["name"] for version in spec["versions"] if version["served"]),
         custom=True,
+        selectable=tuple(field["jsonPath"].lstrip(".") for field in storage.get("selectableFields") or ()),
     )
 
 

@@ -48,6 +48,8 @@ def subresources(resource: Resource) -> Iterable[tuple[str, Object, list[str]]]:
         yield "scale", {"group": "autoscaling", "version": "v1", "kind": "Scale"}, STATUS_VERBS
     if resource.name == "Pod":
         yield "log", own, ["get"]
+        proxied = {"group": "", "version": "v1", "kind": "PodProxyOptions"}
+        yield "proxy", proxied, ["create", "delete", "get", "patch", "update"]
         yield "binding", {"group": "", "version": "v1", "kind": "Binding"}, ["create"]
         yield "eviction", {"group": "policy", "version": "v1", "kind": "Eviction"}, ["create"]
     if resource.name == "Namespace":

@@ -42,6 +42,8 @@ class Resource(msgspec.Struct, frozen=True):
     """All that are served; objects are stored in `version`."""
     custom: bool = False
     """Comes from a CRD."""
+    selectable: tuple[str, ...] = ()
+    """Of a CRD: the fields that its objects can be selected by, beside their name and namespace."""
     stored_as: str = ""
     """The name of the resource whose objects these are in another form (events.k8s.io)."""
 

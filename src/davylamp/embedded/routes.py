@@ -16,6 +16,8 @@ class Place(msgspec.Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    rest: str = ""
+    """What follows `proxy`, with its leading slash."""
 
 
 def place(path: str) -> Place:
@@ -28,7 +30,10 @@ def place(path: str) -> Place:
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
+    beyond = ""
+    if rest[2:3] == ["proxy"]:
+        beyond, rest = "".join(f"/{part}" for part in rest[3:]), rest[:3]
     if not 1 <= len(rest) <= 3 or not all(rest):
         raise no_such_path()
     plural, name, subresource = [*rest, "", ""][:3]
-    return Place(group, version, plural, namespace, name, subresource)
+    return Place(group, version, plural, namespace, name, subresource, beyond)

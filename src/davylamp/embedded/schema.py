@@ -5,6 +5,7 @@ One form for both sources: the definitions of the built-in kinds (`davylamp.embe
 
 from __future__ import annotations
 
+import binascii
 import functools
 from collections.abc import Mapping
 from decimal import Decimal
@@ -197,6 +198,8 @@ def mistyped(schema: Schema, value: Any, path: str = "", old: Any = None) -> str
     ):
         found = _JSON_NAMES.get(type(value), "null")
         return f"json: cannot unmarshal {found} into Go struct field {path} of type {schema.type}"
+    if problem := _unfit(schema.raw.get("format"), value, path):
+        return problem
     if isinstance(value, dict):
         before = old if isinstance(old, dict) else {}
         for key, entry in value.items():
@@ -209,6 +212,18 @@ def mistyped(schema: Schema, value: Any, path: str = "", old: Any = None) -> str
         for entry in value:
             if problem := mistyped(schema.items, entry, path):
                 return problem
+    return ""
+
+
+def _unfit(format_: str | None, value: Any, path: str) -> str:
+    """What Go's decoder says of bytes and numbers that are none."""
+    if format_ == "byte" and isinstance(value, str):
+        try:
+            binascii.a2b_base64(value, strict_mode=True)
+        except binascii.Error:
+            return f"illegal base64 data in {path}"
+    if format_ == "int32" and isinstance(value, int) and not -(2**31) <= value < 2**31:
+        return f"json: cannot unmarshal number {value} into Go struct field {path} of type int32"
     return ""
 
 

@@ -60,6 +60,17 @@ def fields_match(wanted: Fields, obj: Mapping[str, Any]) -> bool:
     return all((_value_at(obj, path) == value) == equal for path, value, equal in wanted)
 
 
+def chosen(objects: list[dict[str, Any]], label_selector: str, field_selector: str) -> list[dict[str, Any]]:
+    """Those that both selectors match. Raises StatusError 400."""
+    if label_selector:
+        matches = labels(label_selector)
+        objects = [obj for obj in objects if matches(labels_of(obj))]
+    if field_selector:
+        wanted = fields(field_selector)
+        objects = [obj for obj in objects if fields_match(wanted, obj)]
+    return objects
+
+
 def _value_at(obj: Any, path: str) -> str:
     for part in path.split("."):
         obj = obj.get(part) if isinstance(obj, Mapping) else None

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from davylamp.embedded import discovery, reviews, routes, status
+from davylamp.embedded import discovery, proxy, reviews, routes, status
 from davylamp.embedded.bodies import Query, body_of, is_readable, options_of, query_of
 from davylamp.embedded.resources import VERSION, Resource
 from davylamp.embedded.serving import Answer, Serving
@@ -115,6 +115,8 @@ class Server:
             if core:
                 return {"kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"]}, 200, JSON
             return discovery.group_list(resources), 200, JSON
+        if parts[0] not in ("api", "apis"):
+            raise status.no_such_path()
         name, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2] if len(parts) > 2 else "")
         if name not in versions or (version and version not in versions[name]):
             raise status.no_such_path()
@@ -157,6 +159,8 @@ class Server:
         resource = self.store.resources.at(where.group, where.version, where.plural)
         _check_place(resource, where, request.method)
         query = query_of(request)
+        if where.subresource == "proxy":
+            return await proxy.passed_on(request, proxy.target(self.store, where), where.rest)
         if request.method == "GET" and where.subresource == "log":
             return await stream_log(request, self.store, where)
         if request.method == "GET" and query.watch and not where.subresource:

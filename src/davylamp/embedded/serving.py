@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import msgspec
 
-from davylamp.embedded import events, scale, status, tables
+from davylamp.embedded import events, fieldlabels, scale, status, tables
 from davylamp.embedded.bodies import DeleteOptions, Query
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.routes import Place
+from davylamp.embedded.status import StatusError
 from davylamp.embedded.store import Object, Objects, PatchType, Propagation, Store
 from davylamp.embedded.watching import Watch
 
@@ -52,6 +53,7 @@ class Serving:
     # --- reading ---
 
     def get(self, resource: Resource, where: Place, query: Query) -> Answer:
+        wanted_version(query, self.store.version)
         obj = self._existing(resource, where)
         if where.subresource == "scale":
             return Answer(scale.shown(resource, obj))
@@ -59,11 +61,15 @@ class Serving:
         return Answer(self.table(resource, [shown], query) if query.table else shown)
 
     def list(self, resource: Resource, where: Place, query: Query) -> Answer:
-        kind = resource.stored_as or resource.name
-        found = self.store.list(kind, where.namespace, query.labels, query.fields)
+        version, after = self._at(query)
+        kind, fields = resource.stored_as or resource.name, fieldlabels.stored(resource, query.fields)
+        if version == self.store.version:
+            found = self.store.list(kind, where.namespace, query.labels, fields)
+        else:
+            found = self.store.past(kind, version, where.namespace, query.labels, fields)
         found.sort(key=_key)
-        meta: Object = {"resourceVersion": str(self.store.version)}
-        found, more = self._part(found, query, meta)
+        meta: Object = {"resourceVersion": str(version)}
+        found, more = _part(found, query, version, after)
         shown = [self.outward(resource, obj, where.version) for obj in found]
         if query.table:
             table = self.table(resource, shown, query)
@@ -72,27 +78,19 @@ class Serving:
         bare = [{key: value for key, value in obj.items() if key not in head} for obj in shown]
         return Answer({**head, "metadata": meta | more, "items": shown if resource.custom else bare})
 
-    def _part(self, found: Objects, query: Query, meta: Object) -> tuple[Objects, Object]:
-        """The page that is asked for. Pages go on after the last key, at the version of the first page; what has
-        changed since is shown as it is now (the real server shows it as it was)."""
+    def _at(self, query: Query) -> tuple[int, tuple[str, str]]:
+        """The version that a list shows, and the namespace and name after which it begins. The parts of a list show
+        one version. Raises StatusError 400, 410 or 504."""
         if query.token:
             try:
                 version, _, after = base64.urlsafe_b64decode(query.token).decode().partition(" ")
+                namespace, _, name = after.partition("/")
+                return int(version), (namespace, name)
             except ValueError:
                 raise status.bad_request("continue key is not valid") from None
-            self.store.since(int(version))
-            namespace, _, name = after.partition("/")
-            meta["resourceVersion"] = version
-            found = [obj for obj in found if _key(obj) > (namespace, name)]
-        if not query.limit or len(found) <= query.limit:
-            return found, {}
-        part = found[: query.limit]
-        namespace, name = _key(part[-1])
-        token = base64.urlsafe_b64encode(f"{meta['resourceVersion']} {namespace}/{name}".encode()).decode()
-        more: Object = {"continue": token}
-        if not query.labels and not query.fields:
-            more["remainingItemCount"] = len(found) - len(part)
-        return part, more
+        current = self.store.version
+        wanted = wanted_version(query, current)
+        return (wanted if query.match == "Exact" and wanted else current), ("", "")
 
     def table(self, resource: Resource, shown: Objects, query: Query) -> Object:
         return tables.table(self.store.kinds.printer(resource), self.store.clock.now(), shown, query.include)
@@ -144,7 +142,7 @@ class Serving:
         if kind is None:
             listed = ", ".join(PATCHES)
             message = f"the body of the request was in an unknown format - accepted media types include: {listed}"
-            raise status.StatusError(415, "UnsupportedMediaType", message)
+            raise StatusError(415, "UnsupportedMediaType", message)
         if where.subresource == "scale":
             shown = scale.shown(resource, self._existing(resource, where))
             change = scale.patched(resource, shown, body, kind)
@@ -252,6 +250,32 @@ class Serving:
         if query.validation != "Warn" or not isinstance(manifest, dict):
             return ()
         return tuple(f'unknown field "{path}"' for path in self.store.unknown_fields(resource, manifest))
+
+
+def wanted_version(query: Query, current: int) -> int:
+    """The resourceVersion of a request, 0 for none. Raises StatusError 400 for no version, 504 for one to come."""
+    version = query.resource_version or "0"
+    if not version.isdigit():
+        raise status.bad_request(f'invalid resource version: "{version}"')
+    if int(version) > current:
+        message = f"Too large resource version: {version}, current: {current}"
+        causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+        raise StatusError(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})
+    return int(version)
+
+
+def _part(found: Objects, query: Query, version: int, after: tuple[str, str]) -> tuple[Objects, Object]:
+    """The page of a list that is asked for, and what its metadata says about the rest."""
+    if query.token:
+        found = [obj for obj in found if _key(obj) > after]
+    if not query.limit or len(found) <= query.limit:
+        return found, {}
+    part = found[: query.limit]
+    namespace, name = _key(part[-1])
+    more: Object = {"continue": base64.urlsafe_b64encode(f"{version} {namespace}/{name}".encode()).decode()}
+    if not query.labels and not query.fields:
+        more["remainingItemCount"] = len(found) - len(part)
+    return part, more
 
 
 def _key(obj: Object) -> tuple[str, str]:

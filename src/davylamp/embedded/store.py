@@ -97,14 +97,20 @@ class Store:
         resource = self.resources.named(kind)
         groups = self._objects.get(resource.name, {})
         chosen = [groups.get(namespace, {})] if namespace else groups.values()
-        found = [obj for group in chosen for obj in group.values()]
-        if labels:
-            matches = selectors.labels(labels)
-            found = [obj for obj in found if matches(selectors.labels_of(obj))]
-        if fields:
-            wanted = selectors.fields(fields)
-            found = [obj for obj in found if selectors.fields_match(wanted, obj)]
-        return found
+        return selectors.chosen([obj for group in chosen for obj in group.values()], labels, fields)
+
+    def past(self, kind: str, version: int, namespace: str = "", labels: str = "", fields: str = "") -> Objects:
+        """What `list` gave when the store was at `version`, in no order. Raises StatusError 410 as `since` does."""
+        name = self.resources.named(kind).name
+        then: dict[tuple[str, str], Object | None] = {}
+        for change in self.since(version):
+            if change.kind == name:
+                meta = change.new["metadata"]
+                then.setdefault((meta.get("namespace", ""), meta["name"]), change.old)
+        groups = self._objects.get(name, {})
+        now = {(space, obj_name): obj for space, group in groups.items() for obj_name, obj in group.items()}
+        found = [obj for (space, _), obj in (now | then).items() if obj is not None and namespace in ("", space)]
+        return selectors.chosen(found, labels, fields)
 
     def unknown_fields(self, resource: Resource, obj: Object) -> Names:
         """The paths of the fields in a manifest that would be dropped."""

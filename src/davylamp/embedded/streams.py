@@ -9,11 +9,11 @@ from datetime import timedelta
 import msgspec
 from aiohttp import web
 
-from davylamp.embedded import logs, status
+from davylamp.embedded import fieldlabels, logs, status
 from davylamp.embedded.bodies import Query
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.routes import Place
-from davylamp.embedded.serving import Serving
+from davylamp.embedded.serving import Serving, wanted_version
 from davylamp.embedded.status import StatusError
 from davylamp.embedded.store import Logs, Object, Objects, Store
 from davylamp.embedded.watching import Watch
@@ -23,6 +23,8 @@ LONGEST = 1800.0
 """Seconds after which a watch ends that asked for no timeout."""
 BOOKMARK_EVERY = 60.0
 """Seconds without an event after which a bookmark tells the resource version."""
+BOOKMARK_BEFORE_END = 2.0
+"""Seconds before its timeout at which a watch has one as well."""
 INITIAL_END = "k8s.io/initial-events-end"
 
 
@@ -35,7 +37,7 @@ async def stream_watch(
         cause = status.forbidden_field(field, "resourceVersionMatch must be NotOlderThan if sendInitialEvents is set")
         raise status.invalid("meta.k8s.io", "ListOptions", "", [cause])
     store = serving.store
-    fields = query.fields
+    fields = fieldlabels.stored(resource, query.fields)
     if where.name:
         fields = ",".join(filter(None, (fields, f"metadata.name={where.name}")))
     watch = Watch(store, resource.stored_as or resource.name, where.namespace, query.labels, fields)
@@ -86,14 +88,9 @@ class _Lines:
 def _first(lines: _Lines, watch: Watch, fields: str) -> list[bytes]:
     """What comes at once: all there is, or what was missed. Raises StatusError 410 or 504."""
     query, store = lines.query, lines.serving.store
-    version = query.resource_version
-    if version and not version.isdigit():
-        raise status.bad_request(f'invalid resource version: "{version}"')
-    if int(version or 0) > store.version:
-        message = f"Too large resource version: {version}, current: {store.version}"
-        raise StatusError(504, "Timeout", message, {"causes": [{"reason": "ResourceVersionTooLarge"}]})
-    if version not in ("", "0") and not query.initial:
-        watch.replay(int(version))
+    version = wanted_version(query, store.version)
+    if version and not query.initial:
+        watch.replay(version)
         return []
     found: Objects = store.list(
         lines.resource.stored_as or lines.resource.name, lines.where.namespace, query.labels, fields
@@ -107,17 +104,19 @@ def _first(lines: _Lines, watch: Watch, fields: str) -> list[bytes]:
 async def _follow(answer: web.StreamResponse, watch: Watch, lines: _Lines) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + (lines.query.timeout or LONGEST)
+    last = ends - BOOKMARK_BEFORE_END
     while True:
         if pending := watch.pending():
             await answer.write(b"".join(lines.event(type_, obj) for type_, obj in pending))
             continue
         if watch.ended:
             return
-        left = ends - loop.time()
-        if left <= 0:
+        now = loop.time()
+        if now >= ends:
             return
+        following = min(now + BOOKMARK_EVERY, last if now < last else ends)
         try:
-            async with asyncio.timeout(min(left, BOOKMARK_EVERY)):
+            async with asyncio.timeout_at(following):
                 await watch.wait()
         except TimeoutError:
             if lines.query.bookmarks and ends - loop.time() > 0:

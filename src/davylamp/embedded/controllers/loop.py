@@ -55,10 +55,12 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Controllers:
-    """All of them on one store, between `start` and `stop`. `events=False` records no Events (faster)."""
+    """All of them on one store, between `start` and `stop`. `events=False` records no Events (faster). A pod is
+    deleted when its Node has not been there for `quarantine` seconds."""
 
-    def __init__(self, store: Store, *, events: bool = True) -> None:
+    def __init__(self, store: Store, *, events: bool = True, quarantine: float = podlife.QUARANTINE) -> None:
         self._store = store
+        self._quarantine = quarantine
         self._clock = store.clock
         self._events = events
         self._index = Index()
@@ -303,7 +305,7 @@ class Controllers:
         since = self._missing.setdefault(name, now) if name else None
         nodes = self._index.of_kind("Node")
         pods = self._index.anywhere("Pod") if len(nodes) > 1 else ()
-        return podlife.plan(obj, podlife.counts(nodes, pods), since, now)
+        return podlife.plan(obj, podlife.counts(nodes, pods), since, now, self._quarantine)
 
     # --- writing ---
 

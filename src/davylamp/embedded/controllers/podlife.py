@@ -12,11 +12,17 @@ from davylamp.embedded.controllers.objects import Object, deleted, is_over
 from davylamp.embedded.controllers.writes import NOTHING, Plan, Remove, Tell, Update
 
 QUARANTINE = 40.0
-"""Seconds for which a pod may have no Node."""
+"""Seconds for which a pod's Node may not be there."""
 SCHEDULER = "default-scheduler"
 
 
-def plan(pod: Object, nodes: Mapping[str, int], missing_since: datetime | None, now: datetime) -> Plan:
+def plan(
+    pod: Object,
+    nodes: Mapping[str, int],
+    missing_since: datetime | None,
+    now: datetime,
+    quarantine: float = QUARANTINE,
+) -> Plan:
     """What to do about one pod. `nodes` has the number of pods by the name of each Node, `missing_since` since when
     the pod's own Node is known not to be there."""
     node = pod["spec"].get("nodeName")
@@ -24,7 +30,7 @@ def plan(pod: Object, nodes: Mapping[str, int], missing_since: datetime | None, 
         return _bind(pod, nodes)
     if node in nodes or missing_since is None:
         return NOTHING
-    left = QUARANTINE - (now - missing_since).total_seconds()
+    left = quarantine - (now - missing_since).total_seconds()
     return Plan((), left) if left > 0 else Plan([Remove(pod, grace_seconds=0)])
 
 
