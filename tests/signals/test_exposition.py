@@ -89,6 +89,24 @@ def test_a_series_that_can_not_be_trusted_is_left_out_and_named(text: str, kept:
     assert found.notes == (note,)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        '{a="}",b="#"}',
+        '{a="} 5 #"}',
+        '{a= "} 5 #"}',
+        '{a="x\\"} 5 #"}',
+        '{a=",} 5 #"}',
+        '{a="x",}',
+        "{}",
+        '{a="\\\\"}',
+        '{a=""}',
+    ],
+)
+def test_a_brace_in_a_value_does_not_end_the_labels(key: str) -> None:
+    assert parse(f"a{key} 1\n").samples == {"a": {key: 1}}
+
+
 def test_more_series_than_can_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposition, "MAX_SERIES", 3)
     with pytest.raises(BadExposition, match="4 series; at most 3"):

@@ -22,10 +22,13 @@ MAX_SERIES = 100_000
 MAX_LABELS = 4096
 """Characters in one series' labels."""
 
-_LABELS = r'\{[^}\n]*\}|\{(?:[^"{}\n]|"(?:[^"\\\n]|\\.)*")*\}'
-"""The first form is the quicker; the second lets values contain a brace."""
+_LABELS = r'\{[^}\n]*(?<=")(?<!=")(?<!=[ \t]")(?<!\\")\}|\{(?:[^"{}\n]|"(?:[^"\\\n]|\\.)*")*\}'
+"""The first form is the quicker; the second lets values contain a brace. A brace that ends the labels comes after a
+quote that ends a value: not the one that begins it, nor one that is escaped."""
 _REST = r"(?:[ \t]+-?[\d.]+(?:[eE][-+]?\d+)?)?[ \t]*(?:#[^\n]*)?$"
-_SAMPLE = re.compile(rf"^[ \t]*([a-zA-Z_:][\w:]*)[ \t]*({_LABELS})?[ \t]*([^\s#{{}}]+){_REST}", re.MULTILINE | re.ASCII)
+_SAMPLE = re.compile(
+    rf"^[ \t]*([a-zA-Z_:][\w:]*)[ \t]*({_LABELS})?[ \t]*([^\s#{{}}\"]+){_REST}", re.MULTILINE | re.ASCII
+)
 _IGNORED = re.compile(r"[ \t]*(?:#[^\n]*)?")
 _PAIR = re.compile(r'[ \t]*([a-zA-Z_][\w.]*)[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"[ \t]*(?:,|$)', re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
