@@ -56,6 +56,8 @@ class Faulty:
         self.writes: list[tuple[str, Ref]] = []
         self.lag = 0.0
         """Seconds by which watches are late."""
+        self.refused: ApiError | None = None
+        """What the next watch is answered with that goes on from a resource version."""
         self.dead = False
 
     def __getattr__(self, name: str) -> Any:
@@ -72,7 +74,17 @@ class Faulty:
     async def delete(self, ref: Ref, uid: str = "", propagation: Propagation = "Background") -> Any:
         return await self._write("delete", ref, lambda: self.inner.delete(ref, uid, propagation))
 
+    def cut(self, code: int = 0) -> None:
+        """End all watches. With a `code` the first of them that goes on is refused: 410 has it begin anew."""
+        if code:
+            reason = "Expired" if code == 410 else "InternalError" if code == 500 else "TooManyRequests"
+            self.refused = ApiError(code, reason, "made up by a test", verb="watch")
+        self.inner.cut()
+
     async def watch(self, *args: Any, **kwargs: Any) -> AsyncGenerator[WatchEvent, None]:
+        if kwargs.get("resource_version") and (refused := self.refused):
+            self.refused = None
+            raise refused
         async for event in self.inner.watch(*args, **kwargs):
             if self.lag:
                 await sleep(self.clock, self.lag)

@@ -11,6 +11,8 @@ from tests.chaos.shop import HASH, Shop, image_of
 from tests.kube.controllers import NAMESPACE
 
 WEIGHT = "nginx.ingress.kubernetes.io/canary-weight"
+PATIENCE = 30.0
+"""Seconds within which a controller that nothing hinders takes traffic from a version that has lost all its pods."""
 
 
 class Watchman:
@@ -21,6 +23,12 @@ class Watchman:
         self.violations: list[str] = []
         self.disturbed = 0.0
         """When pods were last hurt, or the number that is wanted changed: for a while then counts may be low."""
+        self.hurt = False
+        """Since then there have not been as many ready pods as are wanted."""
+        self.impeded = 0.0
+        """When a controller was last kept from its work."""
+        self._astray: float | None = None
+        """Since when traffic is sent to a canary without ready endpoints."""
         shop.store.admission.append(self._asked)
         self._unsubscribe = shop.store.subscribe(self._changed)
 
@@ -28,7 +36,18 @@ class Watchman:
         self._unsubscribe()
 
     def disturb(self) -> None:
-        self.disturbed = self.shop.clock.time()
+        self.disturbed, self.hurt = self.shop.clock.time(), True
+
+    def impede(self, seconds: float = 0.0) -> None:
+        """A controller is kept from its work, from now on for so long."""
+        self.impeded = self.shop.clock.time() + seconds
+
+    def look(self) -> None:
+        """What no change tells of: what has been so for too long, and what is left when a release is over."""
+        self._traffic()
+        if not self._under_way() and self.shop.has("Deployment", "Service"):
+            for left in self.shop.leftovers():
+                self._note(f"left over, and no release is under way: {left}")
 
     @property
     def _calm(self) -> bool:
@@ -51,8 +70,15 @@ class Watchman:
         match new["kind"]:
             case "Release":
                 self._one_active()
+                self._rejected()
             case "EndpointSlice":
                 self._served(new)
+                self._rejected()
+                self._traffic()
+            case "Ingress":
+                self._traffic()
+            case "Pod":
+                self._enough()
 
     def _one_active(self) -> None:
         ends = ("Completed", "RolledBack", "Superseded", "Withdrawn", "Overridden")
@@ -69,6 +95,42 @@ class Watchman:
         of = (endpoint_slice["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
         if of == "web" and self._calm and self._wanted() > 0 and not self.ready("web"):
             self._note("Service web has no ready endpoint")
+
+    def _enough(self) -> None:
+        """No fewer ready pods than the Deployment's strategy allows, 25 % less than wanted."""
+        wanted = self._wanted()
+        pods = [pod for pod in self.shop.list("Pod") if "deletionTimestamp" not in pod["metadata"]]
+        ready = sum(is_ready(pod) for pod in pods)
+        if self.hurt:
+            self.hurt = ready < max(wanted, len(pods))
+        elif ready < wanted - wanted * 25 // 100:
+            self._note(f"{ready} pods are ready, of {wanted} that are wanted")
+
+    def _traffic(self) -> None:
+        """Whatever becomes of its pods, traffic is not sent to a version without ready endpoints for long."""
+        now = self.shop.clock.time()
+        canary = self.shop.store.get("Ingress", NAMESPACE, "web-canary")
+        if _weight_of(canary) == 0 or self.ready("web-canary") or not self.shop.has("Service"):
+            self._astray = None
+        elif self._astray is None:
+            self._astray = now
+        elif now - max(self._astray, self.impeded) > PATIENCE:
+            self._note(
+                f"weight {_weight_of(canary)} for {now - self._astray:.0f} s on a version without ready endpoints"
+            )
+
+    def _rejected(self) -> None:
+        """No pod of a release that was taken back is offered to anybody."""
+        over = {r["metadata"]["uid"] for r in self.shop.list("Release") if _phase(r) == "RolledBack"}
+        theirs = {
+            rs["metadata"]["uid"]
+            for rs in self.shop.list("ReplicaSet")
+            if over & {owner["uid"] for owner in rs["metadata"].get("ownerReferences") or ()}
+        }
+        for pod in self.shop.list("Pod") if theirs else ():
+            name, owners = pod["metadata"]["name"], pod["metadata"].get("ownerReferences") or ()
+            if theirs & {owner["uid"] for owner in owners} and name in {*self.ready("web"), *self.ready("web-canary")}:
+                self._note(f"pod {name} of a release that was taken back gets traffic")
 
     def _wanted(self) -> int:
         found = self.shop.store.get("Deployment", NAMESPACE, "web")
@@ -95,11 +157,12 @@ class Watchman:
 
     def _given_back(self, ingress: Object, service: Object) -> list[str]:
         wrong = []
-        if self.shop.get("Ingress")["spec"] != ingress["spec"]:
+        if self.shop.has("Ingress") and self.shop.get("Ingress")["spec"] != ingress["spec"]:
             wrong.append("the user's Ingress is not as it was")
         if not self._under_way():
             wrong += [f"left over: {left}" for left in self.shop.leftovers()]
-            if self.shop.get("Service")["spec"]["selector"] != service["spec"]["selector"]:
+            has = self.shop.has("Service")
+            if has and self.shop.get("Service")["spec"]["selector"] != service["spec"]["selector"]:
                 wrong.append("the Service's selector is not as it was")
         return wrong
 
@@ -110,6 +173,8 @@ class Watchman:
 
     def _pods_as_wanted(self) -> list[str]:
         """The Deployment's own pods are all there, but where people let Kubernetes roll out what can't live."""
+        if not self.shop.has("Deployment"):
+            return []
         web = self.shop.get("Deployment")
         status = web.get("status") or {}
         if not web["spec"].get("paused") and image_of(web) not in ("hellok8s:v1", "hellok8s:v2", "hellok8s:v3"):
@@ -119,6 +184,8 @@ class Watchman:
 
     def _quarantined(self) -> list[str]:
         """A template that was rejected, and that the Deployment still asks for, has no pods."""
+        if not self.shop.has("Deployment"):
+            return []
         web = self.shop.get("Deployment")
         if not web["spec"].get("paused") or self._under_way():
             return []
@@ -134,6 +201,11 @@ class Watchman:
         for release in sorted(self.shop.list("Release"), key=lambda r: int(r["spec"].get("attempt", 1))):
             newest[release["spec"]["template"]] = release
         return list(newest.values())
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _phase(release: Object) -> str:

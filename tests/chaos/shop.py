@@ -15,6 +15,8 @@ from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import CONTROLLER, Cluster
 from davylamp.embedded.kubelet.imagined import Course
 from davylamp.embedded.store import Object
+from davylamp.view import text
+from davylamp.view.lines import Look
 from davylamp.view.model import WorkloadView
 from tests.chaos.faulty import Faulty
 from tests.embedded.virtual import World
@@ -24,6 +26,7 @@ V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 CRASHING, UNREADY, MISSING = "hellok8s:v7-crash", "hellok8s:v8-unready", "hellok8s:v9-missing"
 GOOD, BAD = (V1, V2, V3), (CRASHING, UNREADY, MISSING)
 HASH = "pod-template-hash"
+REVISION = "deployment.kubernetes.io/revision"
 
 
 def behave(pod: Object) -> Course:
@@ -91,6 +94,16 @@ class Shop(World):
             newest = max(releases, key=lambda r: (r["metadata"]["creationTimestamp"], r["spec"].get("attempt", 1)))
             self.change("Release", newest["metadata"]["name"], {"spec": fields})
 
+    def undo(self) -> None:
+        """As kubectl does it: the template of the revision before, unless the Deployment is paused."""
+        web = self.get("Deployment")
+        mine = [rs for rs in self.list("ReplicaSet") if REVISION in (rs["metadata"].get("annotations") or {})]
+        mine = [rs for rs in mine if web["metadata"]["uid"] in (o["uid"] for o in rs["metadata"]["ownerReferences"])]
+        if web["spec"].get("paused") or len(mine) < 2:
+            return
+        before = sorted(mine, key=lambda rs: int(rs["metadata"]["annotations"][REVISION]))[-2]
+        self.set_image(image_of(before))
+
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
@@ -115,6 +128,10 @@ class Shop(World):
 
     # --- looking ---
 
+    def has(self, *kinds: str) -> bool:
+        """Whether the user's objects of these kinds are there."""
+        return all(self.store.get(kind, NAMESPACE, "web") is not None for kind in kinds)
+
     def images(self) -> set[str]:
         return {image_of(pod) for pod in self.list("Pod")}
 
@@ -122,10 +139,12 @@ class Shop(World):
         """What a release that is over must not leave."""
         left = [f"Ingress {i['metadata']['name']}" for i in self.list("Ingress") if i["metadata"]["name"] != "web"]
         left += [f"Service {s['metadata']['name']}" for s in self.list("Service") if s["metadata"]["name"] != "web"]
-        uid = self.get("Deployment")["metadata"]["uid"]
+        uid = self.get("Deployment")["metadata"]["uid"] if self.has("Deployment") else ""
         for rs in self.list("ReplicaSet"):
             owners = [o["uid"] for o in rs["metadata"].get("ownerReferences", [])]
             left += [] if owners == [uid] else [f"ReplicaSet {rs['metadata']['name']} of {owners}"]
+        if not self.has("Service"):
+            return left
         service = self.get("Service")
         left += ["the Service's pin"] if HASH in service["spec"]["selector"] else []
         marks = [key for key in service["metadata"].get("annotations") or {} if key.startswith("davylamp.dev/")]
@@ -150,6 +169,11 @@ class Shop(World):
         await picture.read()
         await picture.read_pods(NAMESPACE, "web")
         return picture.view(NAMESPACE, "web")
+
+    async def told(self) -> str:
+        """What `davy status web` says."""
+        lines = text.render(await self.view(), Look(width=200), self.clock.now())
+        return "\n".join("".join(span.text for span in line) for line in lines)
 
 
 @contextlib.asynccontextmanager

@@ -68,17 +68,20 @@ class Chaos(RuleBasedStateMachine):
         extra=st.sampled_from([1, "100%"]),
     )
     def open(self, steps: list[dict[str, Any]], routed: bool, failure: str, extra: int | str) -> None:
-        steps = steps if routed else [step for step in steps if step["weight"] > 0]
-        if not routed:
-            steps = [step if step["weight"] < 100 else {"weight": 100} for step in steps]
-        spec = {"steps": steps, "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
         self.routed = routed
+        spec = {"steps": self._possible(steps), "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
         self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
         self.run(self.shop.open(**self.spec))
         self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")
         self.watchman = Watchman(self.shop)
         self.controller()
         self.wait(5)
+
+    def _possible(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without routes there is no weight 0, and nothing to wait for at 100."""
+        if self.routed:
+            return steps
+        return [step if step["weight"] < 100 else {"weight": 100} for step in steps if step["weight"] > 0]
 
     def _do(self, deed: Callable[..., object], *args: object) -> None:
         """Something that may be refused, as for a person."""
@@ -126,14 +129,18 @@ class Chaos(RuleBasedStateMachine):
 
     @rule(steps=STEPS)
     def edit_policy(self, steps: list[dict[str, Any]]) -> None:
-        if self.routed:
-            self._do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": steps}}))
+        self._do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": self._possible(steps)}}))
 
     @rule()
     def resume(self) -> None:
         """`kubectl rollout resume`. Kubernetes then rolls by itself, whatever becomes of the Service meanwhile."""
         self.watchman.disturb()
         self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"paused": False}}))
+
+    @rule()
+    def undo(self) -> None:
+        """`kubectl rollout undo`, which kubectl refuses where the Deployment is paused."""
+        self._do(self.shop.undo)
 
     @rule(kind=st.sampled_from(["Release", "ReleasePolicy", "Ingress", "Service", "ReplicaSet"]))
     def delete_one_of_ours(self, kind: str) -> None:
@@ -170,7 +177,10 @@ class Chaos(RuleBasedStateMachine):
 
         def happens(number: int, verb: str, ref: Ref) -> Fault | None:
             left[0] -= 1
-            return fault if left[0] == -1 else None
+            if left[0] != -1:
+                return None
+            self.watchman.impede(fault.seconds if isinstance(fault, Slow) else 0.0)
+            return fault
 
         for process in self.shop.processes[:1]:
             process.api.fault = happens
@@ -180,10 +190,11 @@ class Chaos(RuleBasedStateMachine):
         for process in self.shop.processes:
             process.api.lag = lag
 
-    @rule()
-    def cut_watches(self) -> None:
+    @rule(code=st.sampled_from([0, 410, 429, 500]))
+    def cut_watches(self, code: int) -> None:
+        self.watchman.impede()
         for process in self.shop.processes:
-            process.api.inner.cut()
+            process.api.cut(code)
         self.wait(0.01)
 
     # --- controllers ---
@@ -203,17 +214,30 @@ class Chaos(RuleBasedStateMachine):
 
     @invariant()
     def nothing_forbidden_has_happened(self) -> None:
-        assert getattr(self, "watchman", None) is None or self.watchman.violations == []
+        if self.begun:
+            if not self.at_work:
+                self.watchman.impede()
+            self.watchman.look()
+            assert self.watchman.violations == []
 
     @invariant()
     def status_can_tell_what_is_going_on(self) -> None:
-        if getattr(self, "watchman", None) is not None:
-            view = self.run(self.shop.view())
-            assert view.state
+        if self.begun:
+            assert self.run(self.shop.told()).startswith("shop/web  ")
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a controller runs that hears of changes at once."""
+        alive = [process for process in self.shop.processes if not process.api.dead]
+        return bool(alive) and not any(process.api.lag for process in alive)
+
+    @property
+    def begun(self) -> bool:
+        return getattr(self, "watchman", None) is not None
 
     def teardown(self) -> None:
         try:
-            if getattr(self, "watchman", None) is not None:
+            if self.begun:
                 self.run(self._end())
         finally:
             self.run(self.around.__aexit__(None, None, None))
