@@ -96,6 +96,8 @@ class Shop(World):
 
     def undo(self) -> None:
         """As kubectl does it: the template of the revision before, unless the Deployment is paused."""
+        if not self.has("Deployment"):
+            return
         web = self.get("Deployment")
         mine = [rs for rs in self.list("ReplicaSet") if REVISION in (rs["metadata"].get("annotations") or {})]
         mine = [rs for rs in mine if web["metadata"]["uid"] in (o["uid"] for o in rs["metadata"]["ownerReferences"])]
@@ -135,6 +137,12 @@ class Shop(World):
     def images(self) -> set[str]:
         return {image_of(pod) for pod in self.list("Pod")}
 
+    def own_images(self) -> set[str]:
+        """Those that the Deployment's own ReplicaSets have pods of."""
+        uid = self.get("Deployment")["metadata"]["uid"]
+        mine = [rs for rs in self.list("ReplicaSet") if rs["spec"]["replicas"]]
+        return {image_of(rs) for rs in mine if uid in (o["uid"] for o in rs["metadata"].get("ownerReferences") or ())}
+
     def leftovers(self) -> list[str]:
         """What a release that is over must not leave."""
         left = [f"Ingress {i['metadata']['name']}" for i in self.list("Ingress") if i["metadata"]["name"] != "web"]
@@ -152,6 +160,8 @@ class Shop(World):
 
     def state(self) -> dict[str, Any]:
         """What an end is compared by: how the objects are, not which names and times they have."""
+        if not self.has("Deployment", "Service"):
+            return {"leftovers": self.leftovers()}
         web = self.get("Deployment")
         releases = [(r["spec"]["canary"].get("image"), r.get("status", {}).get("phase")) for r in self.list("Release")]
         return {

@@ -20,8 +20,8 @@ from davylamp.embedded.clock import LoopClock, VirtualLoop
 from davylamp.embedded.status import StatusError
 from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost, Refused, Slow
 from tests.chaos.invariants import Watchman
-from tests.chaos.shop import BAD, GOOD, Shop, shop
-from tests.kube.controllers import NAMESPACE, ROUTED, policy
+from tests.chaos.shop import BAD, GOOD, V1, Shop, shop
+from tests.kube.controllers import NAMESPACE, ROUTED, deployment, ingress, policy, service
 
 T = TypeVar("T")
 SOAKING = "CHAOS_EXAMPLES" in os.environ
@@ -71,7 +71,8 @@ class Chaos(RuleBasedStateMachine):
         self.routed = routed
         spec = {"steps": self._possible(steps), "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
         self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
-        self.run(self.shop.open(**self.spec))
+        self.replicas = 4
+        self.run(self.shop.open(self.replicas, **self.spec))
         self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")
         self.watchman = Watchman(self.shop)
         self.controller()
@@ -109,6 +110,7 @@ class Chaos(RuleBasedStateMachine):
     @rule(replicas=st.integers(1, 6))
     def scale(self, replicas: int) -> None:
         self.watchman.disturb()
+        self.replicas = replicas
         self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"replicas": replicas}}))
 
     @rule(
@@ -151,9 +153,17 @@ class Chaos(RuleBasedStateMachine):
         for obj in mine[-1:]:
             self._do(self.shop.store.delete, kind, NAMESPACE, obj["metadata"]["name"])
 
+    @rule(kind=st.sampled_from(["Deployment", "Service", "Ingress"]))
+    def delete_one_of_theirs(self, kind: str) -> None:
+        self.watchman.disturb()
+        self._do(self.shop.store.delete, kind, NAMESPACE, "web")
+
     @rule()
-    def put_the_policy_back(self) -> None:
-        self._do(lambda: self.shop.put(policy(**self.spec)))
+    def put_what_is_missing_back(self) -> None:
+        """As a GitOps tool does it: everything that isn't there, as it was at first."""
+        self.watchman.disturb()
+        for manifest in (deployment(V1, self.replicas), service(), ingress(), policy(**self.spec)):
+            self._do(self.shop.put, manifest)
 
     @rule(number=st.integers(0, 5))
     def delete_a_pod(self, number: int) -> None:
@@ -223,7 +233,7 @@ class Chaos(RuleBasedStateMachine):
     @invariant()
     def status_can_tell_what_is_going_on(self) -> None:
         if self.begun:
-            assert self.run(self.shop.told()).startswith("shop/web  ")
+            assert "shop/web" in self.run(self.shop.told())
 
     @property
     def at_work(self) -> bool:
