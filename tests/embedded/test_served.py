@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,17 @@ async def test_a_process_that_crashes_is_restarted_and_its_last_log_is_kept(tmp_
         assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 3
         name = pod["metadata"]["name"]
         assert "FATAL" in await get_text(here, f"/api/v1/namespaces/default/pods/{name}/log?previous=true")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one loopback address")
+def test_clusters_on_one_machine_have_addresses_of_their_own() -> None:
+    first, second = (network.on_loopback(["node-1"]) for _ in range(2))
+    assert first.nodes == second.nodes == {"node-1": "127.0.0.1"}
+    sides = [(ipaddress.ip_address(one.first), ipaddress.ip_address(one.last)) for one in (first, second)]
+    (low, low_end), (high, _) = sorted(sides, key=lambda side: int(side[0]))
+    assert int(low_end) < int(high)
+    assert all(address.is_loopback for side in sides for address in side)
+    assert int(low_end) - int(low) == 1021
 
 
 async def test_where_pods_share_an_address_each_has_a_port_of_its_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,12 @@ from collections.abc import Sequence
 import msgspec
 
 LOOPBACK = "127.0.0.1"
-PODS_ON_LINUX = ("127.18.0.1", "127.18.255.254")
+PODS_ON_LINUX = ipaddress.IPv4Network("127.64.0.0/10")
 """All of 127.0.0.0/8 is this machine on Linux; elsewhere only 127.0.0.1 is."""
+BLOCK = 22
+"""Bits of the prefix of one cluster's part of them: 1,022 addresses."""
+_claims: list[socket.socket] = []
+"""Of the blocks that this process has taken, until it ends."""
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -28,8 +33,26 @@ def on_loopback(nodes: Sequence[str]) -> Network:
     """A network for pods on this machine, without a network namespace."""
     addresses = dict.fromkeys(nodes, LOOPBACK)
     if sys.platform == "linux":
-        return Network(addresses, *PODS_ON_LINUX)
+        block = _block()
+        return Network(addresses, str(block[1]), str(block[-2]))
     return Network(addresses, LOOPBACK, LOOPBACK, shared=True)
+
+
+def _block() -> ipaddress.IPv4Network:
+    """A block that no other cluster of this machine has: who has one has bound the (abstract) socket of its name.
+    Two pods of one address would answer for each other. Raises OSError where all are taken."""
+    blocks = list(PODS_ON_LINUX.subnets(new_prefix=BLOCK))
+    random.SystemRandom().shuffle(blocks)
+    for block in blocks:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0davylamp-pods-{block}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return block
+    raise OSError(f"all of {PODS_ON_LINUX} is taken by embedded clusters of this machine")
 
 
 class Addresses:
