@@ -18,6 +18,7 @@ import msgspec
 from davylamp.api.objects import (
     HASH_LABEL,
     Deployment,
+    DestinationRule,
     EndpointSlice,
     HTTPRoute,
     Ingress,
@@ -50,6 +51,7 @@ TYPES: dict[str, type] = {
     "IngressClass": IngressClass,
     "HTTPRoute": HTTPRoute,
     "VirtualService": VirtualService,
+    "DestinationRule": DestinationRule,
     "Release": Release,
     "ReleasePolicy": ReleasePolicy,
 }
@@ -92,10 +94,17 @@ class Mesh:
 
     def __init__(self) -> None:
         self.spec: Json = {}
+        self.policies: dict[str, Json] = {}
 
     def look(self, cluster: Cluster) -> None:
         for found in cluster.all("VirtualService"):
             self.spec = copy.deepcopy(found["spec"])
+        self.policies = {
+            rule["spec"]["host"]: rule["spec"].get("trafficPolicy") for rule in cluster.all("DestinationRule")
+        }
+        for service in self.shares() if self.policies else ():
+            if self.policies.get(service) != self.policies["web"]:
+                cluster.violations.append(f"requests were sent to Service {service} without the user's policy")
 
     def shares(self) -> dict[str, float]:
         """Which part of the requests without any header each Service gets."""
@@ -416,7 +425,7 @@ class Cluster:
         deployment = next(iter(self.typed("Deployment")), None)
         policy = next(iter(policies), None)
         watched = [*policies, *self.typed("Deployment"), *self.typed("Service"), *self.typed("Ingress")]
-        watched += [*self.typed("HTTPRoute"), *self.typed("VirtualService")]
+        watched += [*self.typed("HTTPRoute"), *self.typed("VirtualService"), *self.typed("DestinationRule")]
         classes = {c.metadata.name: c for c in self.typed("IngressClass")}
         objects = NamespaceObjects.of(NAMESPACE, watched, classes)
         resolution = resolve(policy, deployment, objects) if policy and deployment else None

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from davylamp.core import names
-from davylamp.core.actions import Patch
+from davylamp.core.actions import Announce
 from tests.core.model import Cluster, Crash, Json, Mesh, policy_spec
 from tests.core.test_release import V2, completed, leftovers, ways
 
@@ -27,10 +27,20 @@ TRAFFIC: Json = {
 STEPS: list[Json] = [{"weight": 0, "approve": True}, {"weight": 50, "hold": "1m"}, {"weight": 100}]
 
 
-def routed(**fields: object) -> Cluster:
+RULE: Json = {
+    "host": "web",
+    "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 100}}},
+    "subsets": [{"name": "all", "labels": {"app": "web"}}],
+    "exportTo": ["."],
+}
+
+
+def routed(*, ruled: bool = False, **fields: object) -> Cluster:
     """A cluster with a policy for its VirtualService, in which somebody has set the image to v2."""
     cluster = Cluster()
     cluster.gateway = Mesh()
+    if ruled:
+        cluster.put("DestinationRule", "web", spec=copy.deepcopy(RULE))
     cluster.put("VirtualService", "web", spec=copy.deepcopy(SPEC))
     spec = policy_spec() | {"traffic": TRAFFIC} | fields
     cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
@@ -52,8 +62,38 @@ def test_a_release_by_a_virtual_service_goes_through_its_steps_and_leaves_it_as_
     assert [weight for weight, _ in itertools.groupby(map(round, cluster.weights))] == [0, 1, 10, 50, 100]
 
 
+def test_the_canarys_host_has_the_users_policy_before_it_gets_a_request_and_as_long_as_it_gets_any() -> None:
+    cluster = routed(ruled=True, steps=[{"weight": 50, "approve": True}])
+    assert [rule["metadata"]["name"] for rule in cluster.all("DestinationRule")] == ["web"]
+    cluster.run()
+    copied = cluster.get("DestinationRule", "web-canary")["spec"]
+    assert copied == {key: value for key, value in RULE.items() if key != "subsets"} | {"host": "web-canary"}
+    (route, *_) = cluster.get("VirtualService", "web")["spec"]["http"][-1:]
+    assert [to["weight"] for to in route["route"]] == [50, 50]
+    cluster.edit("DestinationRule", "web", lambda obj: obj["spec"].update(trafficPolicy={"tls": {"mode": "DISABLE"}}))
+    cluster.violations.clear()  # for the moment it takes to follow
+    cluster.run()
+    assert cluster.get("DestinationRule", "web-canary")["spec"]["trafficPolicy"] == {"tls": {"mode": "DISABLE"}}
+    cluster.command(abort={})
+    cluster.run()
+    assert cluster.phase() == "RolledBack"
+    assert leftovers(cluster) == []
+    assert cluster.violations == []
+
+
+def test_somebody_elses_rule_for_the_canarys_host_is_left_alone() -> None:
+    cluster = routed(ruled=True, steps=[{"weight": 50}, {"weight": 100}])
+    theirs = {"host": "web-canary", "trafficPolicy": RULE["trafficPolicy"], "exportTo": ["*"]}
+    cluster.put("DestinationRule", "theirs", spec=copy.deepcopy(theirs))
+    cluster.run()
+    assert cluster.phase() == "Completed"
+    assert leftovers(cluster) == ["theirs"]
+    assert cluster.get("DestinationRule", "theirs")["spec"] == theirs
+    assert cluster.violations == []
+
+
 def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False) -> Cluster:
-    cluster = routed(steps=STEPS)
+    cluster = routed(steps=STEPS, ruled=True)
     cluster.writes.clear()
     cluster.crash_at, cluster.before_write = crash_at, before_write
 
@@ -80,9 +120,11 @@ def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: 
     assert calm.violations == []
     assert as_before(calm) or way in ("deletion", "supersession"), "where another release has begun"
     at_the_route = [
-        n for n, write in enumerate(calm.writes, 1) if isinstance(write, Patch) and write.ref.kind == "VirtualService"
+        n
+        for n, write in enumerate(calm.writes, 1)
+        if not isinstance(write, Announce) and write.ref.kind in ("VirtualService", "DestinationRule")
     ]
-    assert len(at_the_route) >= 2
+    assert len(at_the_route) >= 4
     for number in at_the_route:
         for before_write in (True, False):
             assert final_state(go_the_way(way, number, before_write)) == final_state(calm), number

@@ -45,6 +45,7 @@ def leftovers(cluster: Cluster) -> list[str]:
     """What a finished release must not leave: canary objects, pins, pauses, ownerless ReplicaSets."""
     left = [i["metadata"]["name"] for i in cluster.all("Ingress") if i["metadata"]["name"] != "web"]
     left += [s["metadata"]["name"] for s in cluster.all("Service") if s["metadata"]["name"] != "web"]
+    left += [r["metadata"]["name"] for r in cluster.all("DestinationRule") if r["metadata"]["name"] != "web"]
     service = cluster.get("Service", "web")
     left += ["pinned"] if HASH_LABEL in service["spec"]["selector"] else []
     left += ["mark on the Service"] if names.PINNED_BY in service["metadata"].get("annotations", {}) else []

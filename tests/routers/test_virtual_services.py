@@ -134,9 +134,15 @@ def asks(*routes: str, name: str = "web", match: tuple[Match, ...] = (), **step:
         (
             [vs(to("web")), rule(trafficPolicy={"loadBalancer": {"simple": "RANDOM"}})],
             asks(),
+            [],
+        ),
+        (
+            [vs(to("web")), rule(trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}})],
+            asks(),
             [
-                f'warning {AT}: VirtualService "web": DestinationRule "web" has a trafficPolicy for Service "web", '
-                "which the canary's Service \"web-canary\" doesn't have: write one for that host too where it matters"
+                f'warning {AT}: VirtualService "web": DestinationRule "web" has a consistentHash: a client keeps to '
+                "one pod of a version, but Istio chooses the version anew for each request; match a cookie or a "
+                "header where clients have to stay on one"
             ],
         ),
         (
@@ -206,5 +212,5 @@ def test_a_route_is_bound_with_the_rules_that_have_a_say() -> None:
     objects = shop(vs(to("web")), rule(), rule(name="cart", host="cart"))
     (bound,) = bind(resolved(asks("a"), shop(vs(http=[{"name": "a", "route": [to("web")]}]))).traffic, objects)
     assert isinstance(bound, Bound)
-    assert (bound.namespace, bound.vs_name, bound.routes, bound.rules) == (NAMESPACE, "web", ("a",), ("web",))
+    assert (bound.namespace, bound.vs_name, bound.routes) == (NAMESPACE, "web", ("a",))
     assert [str(ref) for ref in bound.refs] == ["VirtualService shop/web", "DestinationRule shop/web"]

@@ -195,9 +195,9 @@ class Known:
             case HTTPRoute() | GRPCRoute() | VirtualService() | DestinationRule():
                 for service in {s for o in (old, new) if o is not None for s in services_of(o)}:
                     self._served_by(namespace, service)
+                self._owned_by(namespace, old, new)
             case Ingress():
-                owners = {owner for o in (old, new) if o is not None and (owner := o.metadata.controller)}
-                self._owned(namespace, owners)
+                self._owned_by(namespace, old, new)
         self._look_at(namespace, touched)
 
     def _meaning_changed(self, namespace: str, touched: Iterable[str], *changed: Any) -> None:
@@ -228,6 +228,9 @@ class Known:
         self._resolutions.clear()
         for key in self.all_keys() if self._live else ():
             self._on_key(key)
+
+    def _owned_by(self, namespace: str, *objects: Any) -> None:
+        self._owned(namespace, {owner for o in objects if o is not None and (owner := o.metadata.controller)})
 
     def _owned(self, namespace: str, owners: Iterable[Any]) -> None:
         for owner in owners:

@@ -144,6 +144,9 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
         canary, stable = wanted_pods(case, step), case.deployment.spec.replicas
         weight = 100 * canary / (canary + stable) if canary else 0.0
         return Reached(round(weight, 1), f"{canary} of {canary + stable} pods")
+    missing = _prepared(case, now)
+    if missing is not None:
+        return missing
     wanted = exposure_of(case, step)
     actions = rerouted(case, wanted)
     if actions:
@@ -167,6 +170,18 @@ def _unswitched(case: Case, now: datetime) -> Reached | Missing:
             return Missing(f"{left} canary pods are still in the endpoints of Service {service.metadata.name}")
     reached = _settled(case, 0, now, *_service_refs(case), *_preview_ref(case))
     return Reached(0, f"{_named(case)} selects only stable's pods") if isinstance(reached, Reached) else reached
+
+
+def _prepared(case: Case, now: datetime) -> Missing | None:
+    """Make before break: what a route leads to is in effect before the route is."""
+    actions: dict[Ref, Action] = {}
+    for route in case.world.routes:
+        for action in as_actions(route.prepared(case.context(route))):
+            actions.setdefault(action.ref, action)
+    if actions:
+        return Missing("writing what the route leads to", tuple(actions.values()))
+    at = case.settled(*(ref for route in case.world.routes for ref, _ in route.remains(case.context(route))))
+    return Missing("what the route leads to is given time to take effect", wake_at=at) if at > now else None
 
 
 def _switch(case: Case, now: datetime) -> Reached | Missing:

@@ -108,6 +108,12 @@ class Route(Protocol):
 
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted: ...
 
+    def prepared(self, context: RouteContext) -> Wanted:
+        """What is left to write, and must be in effect, before a route may send anything to the canary's Service."""
+
+    def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
+        """What was written for that, with uids; it goes when the canary's Service does."""
+
     def effective(self, context: RouteContext) -> Exposure | None: ...
 
     def converged(self, exposure: Exposure | None, context: RouteContext) -> str:

@@ -94,7 +94,7 @@ IN_NAMESPACES = [
     _rule("networking.k8s.io", "ingresses", [*LOOK, "create", "patch", "delete"]),
     _rule("gateway.networking.k8s.io", "httproutes grpcroutes", [*WATCH, "patch"]),
     _rule("networking.istio.io", "virtualservices", [*WATCH, "patch"]),
-    _rule("networking.istio.io", "destinationrules", [*WATCH, "patch"]),
+    _rule("networking.istio.io", "destinationrules", [*LOOK, "create", "patch", "delete"]),
     _rule("discovery.k8s.io", "endpointslices", WATCH),
     _rule("", "pods", WATCH),
     _rule("", "pods/log", ["get"]),

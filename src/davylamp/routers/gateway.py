@@ -90,6 +90,12 @@ class GatewayRoute(msgspec.Struct, frozen=True):
             content["spec"] = {"rules": rules}
         return Wanted(patches=((self.refs[0], content),))
 
+    def prepared(self, context: RouteContext) -> Wanted:
+        return Wanted()
+
+    def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
+        return ()
+
     def effective(self, context: RouteContext) -> Exposure | None:
         """The exposure that the route means at this moment: the largest share, in percent rounded up, that any of the
         user's rules sends to the canary's Service of what goes to the two; the matches all of whose rules are there;

@@ -1,7 +1,7 @@
 """The router for VirtualServices of Istio: weights of destinations, and a route for those who are chosen before each.
 
 The user's VirtualService itself is written, and given back (`istio_split`). Each version has a Service of its own, so
-no DestinationRule is needed: this works at gateways, in sidecars and across clusters alike.
+no subsets are needed: this works at gateways, in sidecars and across clusters alike.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from davylamp.api.objects import VirtualService
+from davylamp.api.objects import DestinationRule, VirtualService
 from davylamp.api.types import Match
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.world import Exposure, Refusal, RouteContext, Wanted
-from davylamp.routers import istio_rules, istio_split
+from davylamp.routers import destination_rules, istio_rules, istio_split
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Record, Sides
 from davylamp.routers.restoring import annotation, remembered
@@ -24,14 +24,16 @@ from davylamp.routers.restoring import annotation, remembered
 
 class VirtualServiceRoute(msgspec.Struct, frozen=True):
     """One VirtualService of the user as it is now (`core.world.Route`), None where it is gone. `routes` are names of
-    its HTTP routes; none: all that send to `service`. `rules` are the DestinationRules about that Service."""
+    its HTTP routes; none: all that send to `service`. `rules` are the DestinationRules about that Service,
+    `canary_rules` those about the canary's."""
 
     namespace: str
     vs_name: str
     service: str
     routes: tuple[str, ...] = ()
     virtual_service: VirtualService | None = None
-    rules: tuple[str, ...] = ()
+    rules: tuple[DestinationRule, ...] = ()
+    canary_rules: tuple[DestinationRule, ...] = ()
 
     @property
     def name(self) -> str:
@@ -39,7 +41,8 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
 
     @property
     def refs(self) -> tuple[Ref, ...]:
-        rules = (Ref("DestinationRule", self.namespace, name) for name in self.rules)
+        known = {rule.metadata.name for rule in (*self.rules, *self.canary_rules)}
+        rules = (Ref("DestinationRule", self.namespace, name) for name in sorted(known))
         return (Ref("VirtualService", self.namespace, self.vs_name), *rules)
 
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted:
@@ -65,6 +68,13 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
             return Wanted()
         patch: dict[str, Any] = {"metadata": meta} | ({"spec": changed} if changed else {})
         return Wanted(patches=((self.refs[0], patch),))
+
+    def prepared(self, context: RouteContext) -> Wanted:
+        """What the user's DestinationRule says, said of the canary's Service as well."""
+        return destination_rules.prepared(self.rules, self.canary_rules, context)
+
+    def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
+        return destination_rules.remains(self.canary_rules, context)
 
     def effective(self, context: RouteContext) -> Exposure | None:
         """The exposure that the VirtualService means at this moment: the largest share, in percent rounded up, that

@@ -251,7 +251,9 @@ class NamespaceObjects:
                 return found.union(*(self._touched_by_service(service) for service in services))
             case _:
                 found = self._targets_naming(f"{type(obj).__name__}/{obj.metadata.name}")
-                return found.union(*(self._touched_by_service(service) for service in senders.services_of(obj)))
+                about = senders.services_of(obj)
+                about |= {name.removesuffix("-canary") for name in about}  # whose canary Service would have this name
+                return found.union(*(self._touched_by_service(service) for service in about))
 
     def _around_deployment(self, deployment: Deployment) -> Iterator[str]:
         """Deployments that share a Service or pods with this one. (Where a Service has many Deployments it fits none

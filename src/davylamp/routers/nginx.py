@@ -92,6 +92,12 @@ class NginxRoute(msgspec.Struct, frozen=True):
         patch = _difference(wanted, canary)
         return Wanted(patches=((ref, patch),)) if patch else Wanted()
 
+    def prepared(self, context: RouteContext) -> Wanted:
+        return Wanted()
+
+    def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
+        return ()
+
     def effective(self, context: RouteContext) -> Exposure | None:
         """The exposure that the Ingresses mean at this moment: the largest share, in percent rounded up, that any
         place of the user's Ingress sends to the canary's Service. None where ours has no effect at all.

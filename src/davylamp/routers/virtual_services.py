@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from davylamp.api.objects import HASH_LABEL, DestinationRule, VirtualService
 from davylamp.api.types import Route, VirtualServiceRoute
+from davylamp.core import names
 from davylamp.routers import istio, istio_rules
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Sides, maps, sends_to
@@ -147,7 +148,7 @@ def _subset(
     subset = destination.get("subset")
     if not subset:
         return
-    rules = [objects.destination_rules[name] for name in objects.splitting(DestinationRule, service)]
+    rules = _rules(service, objects)
     known = {str(one.get("name")): (rule, one) for rule in rules for one in maps(rule.spec, "subsets")}
     told = f'{_title(vs)}: {where} names subset "{subset}"'
     if subset not in known:
@@ -176,12 +177,14 @@ def _subset(
 
 
 def _policies(vs: VirtualService, service: str, objects: NamespaceObjects, found: Findings) -> None:
-    """What a DestinationRule says of the Service's host it doesn't say of the canary's."""
-    for name in objects.splitting(DestinationRule, service):
-        if objects.destination_rules[name].spec.get("trafficPolicy"):
+    """What a DestinationRule can't do where the versions have a host each, though a release copies its policy."""
+    for rule in _rules(service, objects):
+        balancing = (rule.spec.get("trafficPolicy") or {}).get("loadBalancer") or {}
+        if balancing.get("consistentHash"):
             found.warnings.append(
-                f'{_title(vs)}: DestinationRule "{name}" has a trafficPolicy for Service "{service}", which the '
-                f"canary's Service \"{service}-canary\" doesn't have: write one for that host too where it matters"
+                f'{_title(vs)}: DestinationRule "{rule.metadata.name}" has a consistentHash: a client keeps to one pod '
+                "of a version, but Istio chooses the version anew for each request; match a cookie or a header where "
+                "clients have to stay on one"
             )
 
 
@@ -215,6 +218,10 @@ def unsplit(split: Iterable[str], service: str, objects: NamespaceObjects) -> li
     return [name for name in senders(service, objects) if name not in named]
 
 
+def _rules(service: str, objects: NamespaceObjects) -> tuple[DestinationRule, ...]:
+    return tuple(objects.destination_rules[name] for name in objects.splitting(DestinationRule, service))
+
+
 def bind(route: Route, service: str, objects: NamespaceObjects) -> istio.VirtualServiceRoute:
     """The VirtualService, and the DestinationRules that have a say."""
     given = route.virtual_service
@@ -224,7 +231,8 @@ def bind(route: Route, service: str, objects: NamespaceObjects) -> istio.Virtual
         service=service,
         routes=given.routes if given is not None else (),
         virtual_service=objects.virtual_services.get(route.name),
-        rules=tuple(objects.splitting(DestinationRule, service)),
+        rules=_rules(service, objects),
+        canary_rules=_rules(names.canary_service(service), objects),
     )
 
 

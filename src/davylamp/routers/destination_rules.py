@@ -1,0 +1,87 @@
+"""The DestinationRule for the canary's Service: what the user's says of the Service's host it says of that one.
+
+Istio knows rules by host, and for a release each version has a host of its own. Without a copy the canary's requests
+would go without the user's connection pool, TLS settings, outlier detection and consistent hashing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from davylamp.api import API_VERSION
+from davylamp.api.objects import DestinationRule
+from davylamp.core import names
+from davylamp.core.actions import Ref
+from davylamp.core.manifests import owner
+from davylamp.core.world import RouteContext, Wanted
+
+Json = dict[str, Any]
+
+
+def prepared(users: tuple[DestinationRule, ...], about_canary: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
+    """What is left to write before requests may be sent to the canary's Service. `users` are the rules about the
+    Service's host, `about_canary` those about the canary's, where somebody's own comes first."""
+    spec = _copied(users, at)
+    ours = [rule for rule in about_canary if is_ours(rule, at)]
+    if spec is None or len(ours) < len(about_canary):
+        return Wanted()
+    if not ours:
+        return Wanted(present=(_manifest(spec, at),))
+    rule = ours[0]
+    changes = _changes(rule.spec, spec)
+    if not changes:
+        return Wanted()
+    version = {"resourceVersion": rule.metadata.resource_version}
+    return Wanted(patches=((_ref(rule, at), {"metadata": version, "spec": changes}),))
+
+
+def remains(about_canary: tuple[DestinationRule, ...], at: RouteContext) -> tuple[tuple[Ref, str], ...]:
+    """Ours, to be deleted when no route names the canary's Service any more."""
+    return tuple((_ref(rule, at), rule.metadata.uid) for rule in about_canary if is_ours(rule, at))
+
+
+def is_ours(rule: DestinationRule, at: RouteContext) -> bool:
+    controller = rule.metadata.controller
+    return controller is not None and controller.uid == at.release_uid
+
+
+def _copied(users: tuple[DestinationRule, ...], at: RouteContext) -> Json | None:
+    """Of several rules for a host Istio takes the oldest one's policy. Subsets stay out: the canary has none."""
+    with_policy = [rule for rule in users if rule.spec.get("trafficPolicy")]
+    if not with_policy:
+        return None
+    first = min(with_policy, key=lambda rule: (str(rule.metadata.creation_timestamp), rule.metadata.name))
+    host = str(first.spec.get("host", ""))
+    kept = {key: value for key, value in first.spec.items() if key != "subsets"}
+    return kept | {"host": at.canary_service + host[len(at.service) :]}
+
+
+def _changes(found: Json, wanted: Json) -> Json:
+    """The merge patch from one to the other (RFC 7396)."""
+    changed: Json = {key: None for key in found if key not in wanted}
+    for key, value in wanted.items():
+        before = found.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := _changes(before, value):
+                changed[key] = inner
+        elif value != before:
+            changed[key] = value
+    return changed
+
+
+def _manifest(spec: Json, at: RouteContext) -> Json:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {
+            "name": at.canary_service,
+            "namespace": at.namespace,
+            "labels": names.MANAGED_BY | {names.RELEASE_LABEL: names.fit(at.release, 63)},
+            "ownerReferences": [owner(API_VERSION, "Release", at.release, at.release_uid)],
+        },
+        "spec": spec,
+    }
+
+
+def _ref(rule: DestinationRule, at: RouteContext) -> Ref:
+    return Ref("DestinationRule", at.namespace, rule.metadata.name)
