@@ -6,7 +6,7 @@ CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Davylamp ne
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 
-.PHONY: soak help venv test lint cluster-test demo cluster binaries generate bench clean
+.PHONY: soak soak-traffic help venv test lint cluster-test demo cluster binaries generate bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,10 @@ test: lint  ## everything a pull request must pass that needs no cluster
 
 soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
 	CHAOS_EXAMPLES=$(or $(CHAOS_EXAMPLES),2000) CHAOS_STEPS=$(or $(CHAOS_STEPS),40) $(BIN)/pytest tests/chaos/test_chaos.py
+
+soak-traffic: venv  ## releases by every router under constant traffic, in every way: make soak-traffic RELEASES=100
+	$(BIN)/davylab build --istio
+	RELEASES=$(or $(RELEASES),30) $(BIN)/pytest -m cluster tests/cluster/test_constant_traffic.py
 
 binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~10 min on 2 cores)
 	$(BIN)/davylab build

@@ -1,71 +1,21 @@
-"""HTTPRoutes through Traefik as an implementation of the Gateway API: the conformance suite, and whole releases."""
+"""Releases by an HTTPRoute, through Traefik as an implementation of the Gateway API."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
 
 import pytest
-from davylab import Lab
 
-from davylamp.routers.features import refusals
-from davylamp.routers.gateway import HTTP
-from davylamp.routers.gateways import HTTP_ROUTE
-from tests.cluster.conformance import PLAIN, Bed, answered, bed, cases_of, check, check_restored, sent
+from tests.cluster.conformance import answered
+from tests.cluster.routes import GATEWAY, http_route
 from tests.cluster.shop import Controller, Json, Shop, Traffic, marks
+from tests.conformance.suite import Sent
 
 V2, V3 = "hellok8s:v2", "hellok8s:v3"
-API = "gateway.networking.k8s.io/v1"
-GATEWAY: Json = {
-    "apiVersion": API,
-    "kind": "Gateway",
-    "metadata": {"name": "web"},
-    "spec": {"gatewayClassName": "traefik", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
-}
-BACKEND: Json = {"name": "web", "port": 80, "weight": 7}
-TESTER = sent(X_Canary="true")
+TESTER, PLAIN = Sent({"X-Canary": "true"}), Sent()
 HEADER: Json = {"header": {"name": "X-Canary", "exact": "true"}}
 COOKIE: Json = {"cookie": {"name": "canary", "exact": "true"}}
-_numbers = itertools.count(1)
-
-
-def http_route(host: str, **spec: object) -> Json:
-    """A rule that sends elsewhere, and two for the Service, with things that a release has to keep."""
-    away = {"type": "RequestRedirect", "requestRedirect": {"hostname": "other.example", "statusCode": 302}}
-    added = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": "X-From", "value": "route"}]}}
-    rules: list[Json] = [
-        {"matches": [{"headers": [{"name": "X-Other", "value": "1"}]}], "filters": [away]},
-        {"name": "api", "matches": [{"path": {"value": "/api"}}], "filters": [added], "backendRefs": [BACKEND]},
-        {"backendRefs": [BACKEND], "timeouts": {"request": "20s"}},
-    ]
-    content = {"parentRefs": [{"name": "web"}], "hostnames": [host], "rules": rules} | spec
-    return {"apiVersion": API, "kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": content}
-
-
-@pytest.fixture(scope="module")
-def gateway(installed: Lab) -> Iterator[Bed]:
-    shop = Shop(installed, f"gateway-{next(_numbers)}")
-    shop.kubectl("create", "namespace", shop.namespace)
-    with bed(shop, HTTP_ROUTE, GATEWAY, http_route(shop.host)) as made:
-        yield made
-
-
-@pytest.mark.parametrize("case", cases_of(lambda exposure: refusals(HTTP, exposure)))
-def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(gateway: Bed, case: str) -> None:
-    check(gateway, case)
-
-
-def test_nobody_reaches_the_canary_when_it_is_over_and_the_route_is_as_it_was(gateway: Bed) -> None:
-    check_restored(gateway)
-    found = gateway.shop.get("httproute", "web")
-    assert marks(found) == []
-    gateway.shop.kubectl("delete", "httproute", "web")
-    gateway.shop.apply(http_route(gateway.shop.host))
-    assert found["spec"] == gateway.shop.get("httproute", "web")["spec"]
-
-
-# --- releases ---
+BACKEND: Json = {"name": "web", "port": 80, "weight": 7}
 
 
 @pytest.fixture
@@ -105,7 +55,7 @@ def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_st
     shop.davy("approve", "web")
     shop.wait_step(V2, 3)
     assert abs(traffic.share("v2") - 50) < 5
-    assert answered(shop, sent(Cookie="a=b; canary=true")) == 100
+    assert answered(shop, Sent({"Cookie": "a=b; canary=true"})) == 100
     shop.davy("approve", "web")
     shop.wait_phase(V2, "Completed")
     shop.wait_quiet(V2)

@@ -24,6 +24,8 @@ SIDECAR_LABELS = {"app": "client", "team": "shop"}
 """Of the pod that the sidecar says it is in, for `sourceLabels`."""
 GATEWAY_PORT = 15080
 """Where the gateway listens, on all addresses; its Service's port 80."""
+TCP_PORT = 15090
+"""The same for plain TCP; its Service's port 9000, named `tcp`."""
 SIDECAR_PORT = 15001
 """The sidecar's HTTP proxy, on 127.0.0.1."""
 ADMIN_PORT = 15000
@@ -184,11 +186,15 @@ def definitions() -> list[dict[str, Any]]:
 
 def objects() -> list[tuple[str, dict[str, Any]]]:
     """What has to be there before istiod starts: collections' paths, and the objects in them."""
+    ports = [
+        {"name": "http", "port": 80, "targetPort": GATEWAY_PORT},
+        {"name": "tcp", "port": 9000, "targetPort": TCP_PORT},
+    ]
     service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": GATEWAY, "namespace": NAMESPACE, "labels": GATEWAY_LABELS},
-        "spec": {"selector": GATEWAY_LABELS, "ports": [{"name": "http", "port": 80, "targetPort": GATEWAY_PORT}]},
+        "spec": {"selector": GATEWAY_LABELS, "ports": ports},
     }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     return [("/api/v1/namespaces", namespace), (f"/api/v1/namespaces/{NAMESPACE}/services", service)]

@@ -19,7 +19,7 @@ import msgspec
 from davylamp.embedded.waiting import POLL, wait
 from davylamp.embedded.wheels import program
 
-from davylab import cluster, identity, namespace
+from davylab import cluster, identity, istio, namespace
 from davylab.cluster import Info
 from davylab.errors import LabError
 from davylab.identity import Paths, User
@@ -138,6 +138,12 @@ class Lab:
     def inside_istio_url(self) -> str:
         """The HTTP port of Istio's gateway, for processes inside the namespace."""
         return f"http://{self._istio(self.info.inside_istio)}/"
+
+    @property
+    def inside_istio_tcp_url(self) -> str:
+        """The TCP port of Istio's gateway, for processes inside the namespace; a Gateway's server has port 9000."""
+        host = self._istio(self.info.inside_istio).rpartition(":")[0]
+        return f"http://{host}:{istio.TCP_PORT}/"
 
     @property
     def inside_sidecar_url(self) -> str:

@@ -1,0 +1,136 @@
+"""The conformance suite by real requests: the annotations and HTTPRoutes through Traefik, HTTPRoutes, GRPCRoutes and
+VirtualServices through a real istiod and Envoy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from davylab import Lab
+
+from davylamp.embedded.hellok8s import CALL
+from davylamp.routers.gateways import GRPC_ROUTE, HTTP_ROUTE
+from davylamp.routers.ingresses import INGRESS
+from davylamp.routers.router import Router
+from davylamp.routers.virtual_services import VIRTUAL_SERVICE
+from tests.cluster.conformance import Bed, bed
+from tests.cluster.routes import (
+    EDGE,
+    GATEWAY,
+    ISTIO_API,
+    gateway_route,
+    http_route,
+    istio_gateway,
+    parent_of,
+    virtual_service,
+)
+from tests.cluster.shop import Json, Shop, ingress_of, marks
+from tests.conformance.suite import CASES, check, check_restored
+
+_numbers = itertools.count(1)
+TCP_EDGE: Json = EDGE | {
+    "spec": {
+        "selector": {"istio": "ingressgateway"},
+        "servers": [{"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]}],
+    }
+}
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A router through one implementation. `options` are those of `conformance.Bed`."""
+
+    router: Router
+    objects: Callable[[Shop], list[Json]]
+    options: Callable[[Lab], dict[str, Any]] = lambda lab: {}
+    cases: tuple[str, ...] = tuple(CASES)
+
+
+def delegated(shop: Shop) -> list[Json]:
+    """A VirtualService with the hosts, and one that it leaves the rest to, which sends to the Service."""
+    root = virtual_service(shop, http=[{"match": [{"uri": {"prefix": "/"}}], "delegate": {"name": "web"}}])
+    inner = virtual_service(shop)
+    del inner["spec"]["hosts"], inner["spec"]["gateways"]
+    return [EDGE, root | {"metadata": {"name": "root"}}, inner]
+
+
+def tcp(shop: Shop) -> list[Json]:
+    route = {"match": [{"port": 9000}], "route": [{"destination": {"host": "web", "port": {"number": 80}}}]}
+    spec = {"hosts": ["*"], "gateways": ["edge"], "tcp": [route]}
+    return [TCP_EDGE, {"apiVersion": ISTIO_API, "kind": "VirtualService", "metadata": {"name": "web"}, "spec": spec}]
+
+
+SOME = ("weight-10", "header-or-cookie", "header-and-cookie", "mirror-half")
+BEDS: dict[str, Made] = {
+    "Ingress-Traefik": Made(INGRESS, lambda shop: [ingress_of(shop.host)]),
+    "HTTPRoute-Traefik": Made(
+        HTTP_ROUTE,
+        lambda shop: [GATEWAY, http_route(shop.host)],
+        lambda lab: {"lacks": frozenset({"mirror"})},
+    ),
+    "HTTPRoute-Istio": Made(
+        HTTP_ROUTE,
+        lambda shop: [istio_gateway(shop), gateway_route("HTTPRoute", parent_of(shop), hostnames=[shop.host])],
+        lambda lab: {"url": lab.inside_istio_url},
+    ),
+    "HTTPRoute-mesh": Made(
+        HTTP_ROUTE,
+        lambda shop: [gateway_route("HTTPRoute", {"group": "", "kind": "Service", "name": "web"})],
+        lambda lab: {"mesh": True},
+        SOME,
+    ),
+    "GRPCRoute-Istio": Made(
+        GRPC_ROUTE,
+        lambda shop: [istio_gateway(shop), gateway_route("GRPCRoute", parent_of(shop), hostnames=[shop.host])],
+        lambda lab: {"url": lab.inside_istio_url, "call": CALL},
+    ),
+    "VirtualService": Made(
+        VIRTUAL_SERVICE,
+        lambda shop: [EDGE, virtual_service(shop)],
+        lambda lab: {"url": lab.inside_istio_url},
+    ),
+    "VirtualService-delegate": Made(VIRTUAL_SERVICE, delegated, lambda lab: {"url": lab.inside_istio_url}, SOME),
+    "VirtualService-TCP": Made(
+        VIRTUAL_SERVICE,
+        tcp,
+        lambda lab: {
+            "url": lab.inside_istio_tcp_url,
+            "keep": 1,
+            "lacks": frozenset({"header", "cookie", "query", "mirror"}),
+        },
+        ("weight-10", "weight-50", "header-exact", "mirror-half"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def made(installed: Lab, request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """One bed for all cases of a router, each of which finds what the one before has left."""
+    given = BEDS[request.param]
+    shop = Shop(installed, f"conformance-{next(_numbers)}")
+    shop.kubectl("create", "namespace", shop.namespace)
+    objects = given.objects(shop)
+    for manifest in (one for one in objects if "namespace" in one["metadata"]):
+        shop.lab.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    mine = [one for one in objects if "namespace" not in one["metadata"]]
+    with bed(shop, given.router, *mine, **given.options(installed)) as found:
+        before = found.own()
+        yield found
+        check_restored(found)
+        after = found.own()
+        assert marks(after) == []
+        assert after["spec"] == before["spec"]
+    for manifest in (one for one in objects if "namespace" in one["metadata"]):
+        shop.lab.kubectl("delete", "-f", "-", "--wait=false", input=json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("made", "case"),
+    [pytest.param(name, case, id=f"{name}-{case}") for name, given in BEDS.items() for case in given.cases],
+    indirect=["made"],
+)
+def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(made: Bed, case: str) -> None:
+    check(made, case)

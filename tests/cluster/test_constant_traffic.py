@@ -1,0 +1,300 @@
+"""Releases one after another under constant traffic, each router at its own, all at the same time: every way that a
+release goes, with a controller that is killed again and again. No request is lost, nothing of ours is left, and what
+belongs to the user is as it was, byte for byte, with what others have written meanwhile.
+
+`make soak-traffic RELEASES=30` says how many for each router.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from davylab import Lab
+from davylab.errors import LabError
+
+from tests.cluster.conformance import answered
+from tests.cluster.routes import EDGE, GATEWAY, gateway_route, http_route, istio_gateway, parent_of, virtual_service
+from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of
+from tests.conformance.suite import Sent
+
+RELEASES = int(os.environ.get("RELEASES", "7"))
+WAYS = ("approved", "aborted at 1", "edited", "aborted at 2", "killed", "aborted at 3", "superseded", "promoted")
+"""The ways of a release, by turns."""
+TESTER = Sent({"X-Canary": "true"})
+HEADER: Json = {"header": {"name": "X-Canary", "exact": "true"}}
+_numbers = itertools.count(1)
+
+
+class Killable:
+    """One controller for all, which any of them may kill."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller, self.lock = controller, threading.Lock()
+
+    def kill(self) -> None:
+        with self.lock:
+            self.controller.kill()
+            self.controller.start()
+
+
+class Line:
+    """One router, and releases by it. The user's objects have fields from the start that Davylamp doesn't know."""
+
+    def __init__(self, lab: Lab, route: str, made: Callable[[Shop], list[Json]], url: str, killable: Killable) -> None:
+        self.shop, self.route, self.url, self.killable = Shop(lab, f"line-{next(_numbers)}"), route, url, killable
+        self.version, self.image = 1, "hellok8s:v1"
+        self.shop.kubectl("create", "namespace", self.shop.namespace)
+        self.objects = made(self.shop)
+
+    def run(self) -> None:
+        shop = self.shop
+        for manifest in (one for one in self.objects if "namespace" in one["metadata"]):
+            shop.lab.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+        mine = [one for one in self.objects if "namespace" not in one["metadata"]]
+        web = deployment(self.image, 3) | {"metadata": {"name": "web", "annotations": {"shop.example/owner": "team"}}}
+        web["spec"] |= {"revisionHistoryLimit": 7, "minReadySeconds": 0}
+        service = SERVICE | {
+            "spec": SERVICE["spec"] | {"ports": [{"port": 80, "targetPort": 8080, "appProtocol": "http"}]}
+        }
+        shop.apply(web, service, *mine)
+        shop.wait_available(3)
+        steps: list[Json] = [{"weight": weight, "approve": True} for weight in (10, 50, 100)]
+        shop.policy(*steps, route=self.route, match=[HEADER], onFailure="revert", historyLimit=100)
+        traffic = Traffic(shop, rps=50, url=self.url)
+        before = self.owned()
+        for number in range(RELEASES):
+            before = self.release(WAYS[number % len(WAYS)], before)
+        traffic.nothing_lost()
+        shop.close()
+
+    # --- one release ---
+
+    def release(self, way: str, before: dict[str, Json]) -> dict[str, Json]:
+        """Let one go its way, and check what is left; returns what the user owns now."""
+        image, stable = self._next(), self.image
+        expected = before
+        self.shop.set_image(image)
+        self.shop.wait_step(image, 1)
+        assert self._testers(image) == 100
+        if way.startswith("aborted"):
+            self._approve(image, to=int(way[-1]))
+            self.shop.davy("abort", "web", "--wait")
+            assert self.shop.phase(image) == "RolledBack"
+        elif way == "promoted":
+            self.shop.davy("promote", "web")
+        elif way == "superseded":
+            self._approve(image, to=2)
+            newer = self._next()
+            self.shop.set_image(newer)
+            self.shop.wait_phase(image, "Superseded")
+            image = newer
+            self.shop.wait_step(image, 1)
+            self.shop.davy("promote", "web")
+        else:
+            expected = self._edited(before) if way == "edited" else before
+            self._approve(image, to=3, killing=way == "killed")
+            self.shop.davy("approve", "web")
+        if not way.startswith("aborted"):
+            self.shop.wait_phase(image, "Completed", timeout=180)
+            self.image = image
+        self.shop.wait_quiet(self.image)
+        after = self.owned()
+        expected = {**expected, "deployment web": _with_image(expected["deployment web"], self.image)}
+        for name, obj in expected.items():
+            assert after[name] == obj, f"{way}, from {stable} to {image}: {name}\n{_text(obj)}\n{_text(after[name])}"
+        assert self.shop.leftovers() == []
+        assert self._testers(self.image) == 100
+        return after
+
+    def _testers(self, image: str) -> float:
+        """Percent of their next thousand requests that this version answers."""
+        return answered(self.shop, TESTER, self.url, image.partition(":")[2])
+
+    def _next(self) -> str:
+        self.version += 1
+        return f"hellok8s:v{self.version}"
+
+    def _approve(self, image: str, to: int, *, killing: bool = False) -> None:
+        """On to a step, one after another."""
+        for step in range(2, to + 1):
+            if killing:
+                self.killable.kill()
+            self.shop.davy("approve", "web")
+            if killing:
+                self._kill_until(image, step)
+            self.shop.wait_step(image, step)
+
+    def _kill_until(self, image: str, step: int) -> None:
+        """A crash after each write of the user's objects, up to a step."""
+        seen: set[str] = set()
+
+        def reached() -> bool:
+            now = " ".join(self.shop.get(kind, "web")["metadata"]["resourceVersion"] for kind in self._kinds())
+            if now not in seen:
+                seen.add(now)
+                self.killable.kill()
+            return int(self.shop.release(image).get("status", {}).get("step", 0)) >= step
+
+        self.shop.wait(reached, f"step {step} in spite of it all", 120)
+
+    # --- what the user owns ---
+
+    def _kinds(self) -> list[str]:
+        return ["service", *(one["kind"].lower() for one in self.objects if one["metadata"]["name"] == "web")]
+
+    def owned(self) -> dict[str, Json]:
+        """The user's objects, but for what the API server writes itself."""
+        return {f"{kind} web": _plain(self.shop.get(_resource(kind), "web")) for kind in ("deployment", *self._kinds())}
+
+    def _edited(self, before: dict[str, Json]) -> dict[str, Json]:
+        """Somebody writes a field of each kind that we don't know; what must be there in the end."""
+        expected = {}
+        for name, obj in before.items():
+            kind = name.partition(" ")[0]
+            self._write(kind)
+            expected[name] = EDITS[kind](json.loads(json.dumps(obj)))
+        return expected
+
+    def _write(self, kind: str) -> None:
+        """As an editor does: read, change, replace; again where the controller was faster."""
+
+        def written() -> bool:
+            edited = EDITS[kind](self.shop.get(_resource(kind), "web"))
+            try:
+                self.shop.kubectl("replace", "-f", "-", input=json.dumps(edited))
+            except LabError as error:
+                if "Conflict" not in str(error):
+                    raise AssertionError(f"{kind} can't be edited") from error
+                return False
+            return True
+
+        self.shop.wait(written, f"{kind} to be edited")
+
+
+def _labelled(obj: Json, **spec: object) -> Json:
+    obj["metadata"].setdefault("labels", {})["shop.example/edited"] = "yes"
+    obj["metadata"].setdefault("annotations", {})["shop.example/why"] = "during a release"
+    obj["spec"] |= spec
+    return obj
+
+
+def _ingress(obj: Json) -> Json:
+    obj["spec"]["rules"].append(obj["spec"]["rules"][0] | {"host": f"also.{obj['spec']['rules'][0]['host']}"})
+    return _labelled(obj)
+
+
+def _http_route(obj: Json) -> Json:
+    """In a rule that is split, and one more that sends elsewhere."""
+    mine = next(
+        rule for rule in obj["spec"]["rules"] if any(ref["name"] == "web" for ref in rule.get("backendRefs", ()))
+    )
+    mine.setdefault("timeouts", {})["backendRequest"] = "9s"
+    away = {"type": "RequestRedirect", "requestRedirect": {"hostname": "new.example", "statusCode": 302}}
+    obj["spec"]["rules"].append({"matches": [{"path": {"type": "Exact", "value": "/new"}}], "filters": [away]})
+    return _labelled(obj)
+
+
+def _virtual_service(obj: Json) -> Json:
+    mine = next(
+        route
+        for route in obj["spec"]["http"]
+        if any(to["destination"]["host"] == "web" for to in route.get("route", ()))
+    )
+    mine["corsPolicy"] = {"allowOrigins": [{"exact": "https://shop.example"}]}
+    mine["headers"] = {"request": {"set": {"x-from": "route"}}}
+    new = {"match": [{"uri": {"exact": "/new"}}], "directResponse": {"status": 204}}
+    obj["spec"]["http"].insert(0, new)
+    return _labelled(obj)
+
+
+EDITS: dict[str, Callable[[Json], Json]] = {
+    "deployment": lambda obj: _labelled(obj, progressDeadlineSeconds=601),
+    "service": lambda obj: _labelled(obj, trafficDistribution="PreferClose"),
+    "ingress": _ingress,
+    "httproute": _http_route,
+    "virtualservice": _virtual_service,
+    "destinationrule": lambda obj: _labelled(obj, exportTo=["."]),
+    "gateway": lambda obj: obj,
+}
+
+
+def _resource(kind: str) -> str:
+    return "gateways.gateway.networking.k8s.io" if kind == "gateway" else kind
+
+
+def _plain(obj: Json) -> Json:
+    kept = {key: value for key, value in obj.items() if key != "status"}
+    own = ("generation", "managedFields", "resourceVersion")
+    kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in own}
+    if obj["kind"] == "Deployment":  # how often its template has changed is its controller's to write
+        kept["metadata"]["annotations"].pop("deployment.kubernetes.io/revision", None)
+    return kept
+
+
+def _with_image(web: Json, image: str) -> Json:
+    found: Json = json.loads(json.dumps(web))
+    found["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    return found
+
+
+def _text(obj: Json) -> str:
+    return json.dumps(obj, sort_keys=True)
+
+
+def rule(shop: Shop) -> Json:
+    """A user's DestinationRule, with a policy that the canary's Service must not lack."""
+    policy = {"connectionPool": {"http": {"http1MaxPendingRequests": 500}}}
+    subsets = [{"name": "all", "labels": {"app": "web"}}]
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "web"},
+        "spec": {"host": "web", "trafficPolicy": policy, "subsets": subsets},
+    }
+
+
+LINES: dict[str, tuple[str, Callable[[Shop], list[Json]], Callable[[Lab], str]]] = {
+    "Ingress": ("ingress", lambda shop: [ingress_of(shop.host)], lambda lab: lab.inside_traefik_url),
+    "HTTPRoute-Traefik": (
+        "httpRoute",
+        lambda shop: [GATEWAY, http_route(shop.host)],
+        lambda lab: lab.inside_traefik_url,
+    ),
+    "HTTPRoute-Istio": (
+        "httpRoute",
+        lambda shop: [istio_gateway(shop), gateway_route("HTTPRoute", parent_of(shop), hostnames=[shop.host])],
+        lambda lab: lab.inside_istio_url,
+    ),
+    "VirtualService": (
+        "virtualService",
+        lambda shop: [EDGE, virtual_service(shop), rule(shop)],
+        lambda lab: lab.inside_istio_url,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def lines(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """All of them, under way."""
+    log: Path = tmp_path_factory.mktemp("lines") / "controller.log"
+    with Controller(installed, log) as controller, ThreadPoolExecutor(len(LINES)) as pool:
+        killable = Killable(controller)
+        made = {
+            name: Line(installed, route, objects, url(installed), killable)
+            for name, (route, objects, url) in LINES.items()
+        }
+        yield {name: pool.submit(line.run) for name, line in made.items()}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_no_request_is_lost_in_any_way_of_a_release_and_the_users_objects_are_as_they_were(
+    lines: dict[str, Future[None]], name: str
+) -> None:
+    lines[name].result()
