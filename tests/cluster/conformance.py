@@ -20,7 +20,10 @@ from urllib.parse import urlsplit
 import msgspec
 from davylab import Lab
 
-from davylamp.core.world import Exposure, Route, RouteContext
+from davylamp.api.objects import HASH_LABEL
+from davylamp.api.types import Route as Ref
+from davylamp.api.types import VirtualServiceRoute as VirtualServiceRef
+from davylamp.core.world import Exposure, Route, RouteContext, Wanted
 from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.router import Router
@@ -67,11 +70,13 @@ class Bed:
         mesh: bool = False,
         call: str = "",
         keep: int = 50,
+        subsets: bool = False,
     ) -> None:
         self.shop, self.router, self.asker = shop, router, asker
         self.features, self.lacks = router.features, lacks
         self.url = url or shop.lab.inside_traefik_url
-        self.mesh, self.call, self.keep = mesh, call, keep
+        self.mesh, self.call, self.keep, self.subsets = mesh, call, keep, subsets
+        self.ref = Ref(virtual_service=VirtualServiceRef("web", subsets=True)) if subsets else router.ref("web")
         release = self._release()
         self.context = RouteContext(
             release=release["metadata"]["name"],
@@ -79,7 +84,12 @@ class Bed:
             namespace=shop.namespace,
             service="web",
             canary_service="web-canary",
+            stable_hash=self._hash("web"),
+            canary_hash=self._hash("web-canary"),
         )
+
+    def _hash(self, app: str) -> str:
+        return str(self.shop.all("pods", f"app={app}")[0]["metadata"]["labels"][HASH_LABEL])
 
     def _release(self) -> Json:
         """A finished one, so that no controller does anything with it, as the owner of what a router creates."""
@@ -104,16 +114,28 @@ class Bed:
         for kind in (kind for kind in self.router.kinds if kind_of(kind).namespaced):
             for raw in self.shop.all(kind_of(kind).resource):
                 objects.put(decode(kind, json.dumps(raw).encode()))
-        return self.router.bind(self.router.ref("web"), "web", objects)
+        return self.router.bind(self.ref, "web", objects)
+
+    def select(self, labels: dict[str, str | None]) -> None:
+        """By subsets, the user's Service has the pods of both versions while it is split."""
+        self.shop.kubectl("patch", "service", "web", "-p", json.dumps({"spec": {"selector": labels}}))
 
     def own(self) -> Json:
         """The user's object."""
         return self.shop.get(kind_of(self.router.kind).resource, "web")
 
     def expose(self, exposure: Exposure | None) -> None:
+        if self.subsets and exposure is None:
+            self.expose(Exposure(0))
+            self.until(lambda: self.ask([(Sent(), 50)])[0].share == 0, "nobody to reach the canary")
+            self.select({"app": "web", "shop": None})
+            endpoints = ("get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", "json")
+            self.until(lambda: self.shop.kubectl(*endpoints).count("targetRef") == 2, "two endpoints")
+
         def reached() -> bool:
             route = self.route()
-            wanted = route.desired(exposure, self.context)
+            wanted = route.prepared(self.context) if exposure is not None else Wanted()
+            wanted = route.desired(exposure, self.context) if wanted.reached else wanted
             for manifest in wanted.present:
                 self.shop.apply(manifest)
             for ref, patch in wanted.patches:
@@ -159,6 +181,8 @@ def bed(shop: Shop, router: Router, *routes: Json, **options: Any) -> Iterator[B
     canary_service = SERVICE | {"metadata": {"name": "web-canary"}}
     canary_service["spec"] = SERVICE["spec"] | {"selector": {"app": "web-canary"}}
     both = [deployment("hellok8s:v1", 2), deployment("hellok8s:v2", 2, name="web-canary")]
+    for one in both if options.get("subsets") else ():
+        one["spec"]["template"]["metadata"]["labels"]["shop"] = "web"
     shop.apply(*both, SERVICE, canary_service, *routes)
     for name in ("web", "web-canary"):
         shop.wait_available(2, name)
@@ -170,6 +194,9 @@ def bed(shop: Shop, router: Router, *routes: Json, **options: Any) -> Iterator[B
         return answers.good and answers.versions[STABLE] == 20
 
     made.until(served, "the route to be served")
+    if made.subsets:
+        made.expose(Exposure(0))
+        made.select({"app": None, "shop": "web"})
     yield made
     asker.close()
     shop.close()

@@ -92,6 +92,12 @@ BEDS: dict[str, Made] = {
         lambda shop: [EDGE, virtual_service(shop)],
         lambda lab: {"url": lab.inside_istio_url},
     ),
+    "VirtualService-subsets": Made(
+        VIRTUAL_SERVICE,
+        lambda shop: [EDGE, virtual_service(shop)],
+        lambda lab: {"url": lab.inside_istio_url, "subsets": True},
+        ("weight-50", *SOME),
+    ),
     "VirtualService-delegate": Made(VIRTUAL_SERVICE, delegated, lambda lab: {"url": lab.inside_istio_url}, SOME),
     "VirtualService-TCP": Made(
         VIRTUAL_SERVICE,

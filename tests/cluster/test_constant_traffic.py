@@ -47,7 +47,7 @@ class Killable:
 class Line:
     """One router, and releases by it. The user's objects have fields from the start that Davylamp doesn't know."""
 
-    def __init__(self, lab: Lab, route: str, made: Callable[[Shop], list[Json]], url: str, killable: Killable) -> None:
+    def __init__(self, lab: Lab, route: Json, made: Callable[[Shop], list[Json]], url: str, killable: Killable) -> None:
         self.shop, self.route, self.url, self.killable = Shop(lab, f"line-{next(_numbers)}"), route, url, killable
         self.version, self.image = 1, "hellok8s:v1"
         self.shop.kubectl("create", "namespace", self.shop.namespace)
@@ -66,7 +66,8 @@ class Line:
         shop.apply(web, service, *mine)
         shop.wait_available(3)
         steps: list[Json] = [{"weight": weight, "approve": True} for weight in (10, 50, 100)]
-        shop.policy(*steps, route=self.route, match=[HEADER], onFailure="revert", historyLimit=100)
+        routed: Json = {"service": "web", "settle": "3s", "match": [HEADER], "routes": [self.route]}
+        shop.policy(*steps, traffic=routed, onFailure="revert", historyLimit=100)
         traffic = Traffic(shop, rps=50, url=self.url)
         before = self.owned()
         for number in range(RELEASES):
@@ -260,20 +261,25 @@ def rule(shop: Shop) -> Json:
     }
 
 
-LINES: dict[str, tuple[str, Callable[[Shop], list[Json]], Callable[[Lab], str]]] = {
-    "Ingress": ("ingress", lambda shop: [ingress_of(shop.host)], lambda lab: lab.inside_traefik_url),
+LINES: dict[str, tuple[Json, Callable[[Shop], list[Json]], Callable[[Lab], str]]] = {
+    "Ingress": ({"ingress": {"name": "web"}}, lambda shop: [ingress_of(shop.host)], lambda lab: lab.inside_traefik_url),
     "HTTPRoute-Traefik": (
-        "httpRoute",
+        {"httpRoute": {"name": "web"}},
         lambda shop: [GATEWAY, http_route(shop.host)],
         lambda lab: lab.inside_traefik_url,
     ),
     "HTTPRoute-Istio": (
-        "httpRoute",
+        {"httpRoute": {"name": "web"}},
         lambda shop: [istio_gateway(shop), gateway_route("HTTPRoute", parent_of(shop), hostnames=[shop.host])],
         lambda lab: lab.inside_istio_url,
     ),
     "VirtualService": (
-        "virtualService",
+        {"virtualService": {"name": "web"}},
+        lambda shop: [EDGE, virtual_service(shop), rule(shop)],
+        lambda lab: lab.inside_istio_url,
+    ),
+    "VirtualService-subsets": (
+        {"virtualService": {"name": "web", "subsets": True}},
         lambda shop: [EDGE, virtual_service(shop), rule(shop)],
         lambda lab: lab.inside_istio_url,
     ),

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from davylamp.api.objects import GatewayClass, Ingress, IngressClass
+from davylamp.api.types import Route as Ref
+from davylamp.api.types import VirtualServiceRoute as VirtualServiceRef
 from davylamp.core.world import Exposure, Route, RouteContext
 from davylamp.embedded.hellok8s import CALL
 from davylamp.embedded.simulate import proxies
@@ -48,7 +50,8 @@ Decide = Callable[[Store, Sent, random.Random], Decided]
 class Imagined:
     """`suite.Bed`. `decide` stands for the proxy."""
 
-    def __init__(self, router: Router, route: Json, decide: Decide) -> None:
+    def __init__(self, router: Router, route: Json, decide: Decide, *, subsets: bool = False) -> None:
+        self.ref = Ref(virtual_service=VirtualServiceRef("web", subsets=True)) if subsets else router.ref("web")
         self.router, self.features, self.lacks, self.decide = router, router.features, frozenset[str](), decide
         self.random = random.Random(7)
         self.clock = FakeClock()
@@ -68,7 +71,7 @@ class Imagined:
         for kind in (kind for kind in self.router.kinds if kind_of(kind).namespaced):
             for raw in self.store.list(kind, NAMESPACE):
                 objects.put(decode(kind, msgspec.json.encode(raw)))
-        return self.router.bind(self.router.ref("web"), "web", objects)
+        return self.router.bind(self.ref, "web", objects)
 
     def expose(self, exposure: Exposure | None) -> None:
         for _ in range(3):
@@ -148,15 +151,18 @@ def by_virtual_service(store: Store, sent: Sent, roll: random.Random) -> Decided
     route = istio_decision.first(found["spec"], request)
     if route is None:
         return Decided("-")
-    shares = {target["host"]: Fraction(part) for target, part in istio_decision.shares(route)}
+    shares = {
+        str(target.get("subset", target["host"])): Fraction(part) for target, part in istio_decision.shares(route)
+    }
     mirrors = istio_split.mirrors_of(route)
-    percent = sum(one["percentage"]["value"] for one in mirrors if one["destination"]["host"] == "web-canary")
+    percent = sum(one["percentage"]["value"] for one in mirrors)
     return Decided(_version(shares, roll), roll.randrange(100) < percent)
 
 
 def _version(shares: dict[str, Fraction], roll: random.Random) -> str:
     service = roll.choices(list(shares), [float(part) for part in shares.values()])[0]
-    return {"web": STABLE, "web-canary": CANARY}.get(service, service)
+    stable, canary = ("web", "davylamp-stable"), ("web-canary", "davylamp-canary")
+    return {**dict.fromkeys(stable, STABLE), **dict.fromkeys(canary, CANARY)}.get(service, service)
 
 
 def _cookies(sent: Sent) -> dict[str, str]:

@@ -55,8 +55,16 @@ MADE: dict[str, tuple[Json, Decide]] = {
         manifest("VirtualService", hosts=[HOST, "web"], gateways=["edge", "mesh"], http=ROUTE),
         by_virtual_service,
     ),
+    "virtualService by subsets": (
+        manifest("VirtualService", hosts=[HOST, "web"], gateways=["edge", "mesh"], http=ROUTE),
+        by_virtual_service,
+    ),
 }
 BY_FIELD = {router.field: router for router in (INGRESS, HTTP_ROUTE, GRPC_ROUTE, VIRTUAL_SERVICE)}
+
+
+def imagined(name: str) -> Imagined:
+    return Imagined(BY_FIELD[name.partition(" ")[0]], *MADE[name], subsets=name.endswith("subsets"))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,7 @@ def bed_of() -> Callable[[str], Imagined]:
 
     def bed(name: str) -> Imagined:
         if name not in made:
-            made[name] = Imagined(BY_FIELD[name.partition(" ")[0]], *MADE[name])
+            made[name] = imagined(name)
         return made[name]
 
     return bed
@@ -82,8 +90,8 @@ def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(
 
 @pytest.mark.parametrize("router", MADE)
 def test_nobody_reaches_the_canary_when_it_is_over_and_the_users_object_is_as_it_was(router: str) -> None:
-    given, decide = MADE[router]
-    bed = Imagined(BY_FIELD[router.partition(" ")[0]], given, decide)
+    given, _ = MADE[router]
+    bed = imagined(router)
     check(bed, "header-exact")
     check_restored(bed)
     (left,) = bed.store.list(given["kind"], NAMESPACE)

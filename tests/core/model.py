@@ -99,17 +99,20 @@ class Mesh:
     def look(self, cluster: Cluster) -> None:
         for found in cluster.all("VirtualService"):
             self.spec = copy.deepcopy(found["spec"])
-        self.policies = {
-            rule["spec"]["host"]: rule["spec"].get("trafficPolicy") for rule in cluster.all("DestinationRule")
-        }
-        for service in self.shares() if self.policies else ():
+        rules = [rule["spec"] for rule in cluster.all("DestinationRule")]
+        self.policies = {rule["host"]: rule["trafficPolicy"] for rule in rules if "trafficPolicy" in rule}
+        for service in {name.partition("|")[0] for name in self.shares()} if self.policies.get("web") else ():
             if self.policies.get(service) != self.policies["web"]:
                 cluster.violations.append(f"requests were sent to Service {service} without the user's policy")
 
     def shares(self) -> dict[str, float]:
         """Which part of the requests without any header each Service gets."""
         route = istio_decision.first(self.spec, istio_decision.Request())
-        return {} if route is None else {to["host"]: part for to, part in istio_decision.shares(route)}
+        if route is None:
+            return {}
+        return {
+            "|".join(filter(None, (to["host"], to.get("subset")))): part for to, part in istio_decision.shares(route)
+        }
 
 
 class Cluster:
@@ -391,8 +394,16 @@ class Cluster:
     # --- where requests go, and what must never be ---
 
     def endpoints(self, service: str) -> list[str]:
-        found = self.objects.get(("EndpointSlice", f"{service}-1"))
-        return [e["targetRef"]["name"] for e in found["endpoints"]] if found else []
+        """Of a Service, or of a subset of it (`web|v1`)."""
+        name, _, subset = service.partition("|")
+        found = self.objects.get(("EndpointSlice", f"{name}-1"))
+        pods = [e["targetRef"]["name"] for e in found["endpoints"]] if found else []
+        return [pod for pod in pods if not subset or self._is_of(pod, subset)]
+
+    def _is_of(self, pod: str, subset: str) -> bool:
+        known = [one for rule in self.all("DestinationRule") for one in rule["spec"].get("subsets", ())]
+        wanted = next((one["labels"] for one in known if one["name"] == subset), {"no": "such subset"})
+        return bool(wanted.items() <= self.get("Pod", pod)["metadata"]["labels"].items())
 
     def share(self, image: str) -> float:
         """Percent of the requests at the Ingress that pods of `image` get, as ingress-nginx would split them."""

@@ -35,18 +35,64 @@ RULE: Json = {
 }
 
 
-def routed(*, ruled: bool = False, **fields: object) -> Cluster:
+def routed(*, ruled: bool = False, subsets: bool = False, **fields: object) -> Cluster:
     """A cluster with a policy for its VirtualService, in which somebody has set the image to v2."""
     cluster = Cluster()
     cluster.gateway = Mesh()
     if ruled:
         cluster.put("DestinationRule", "web", spec=copy.deepcopy(RULE))
     cluster.put("VirtualService", "web", spec=copy.deepcopy(SPEC))
-    spec = policy_spec() | {"traffic": TRAFFIC} | fields
+    traffic = TRAFFIC | {"routes": [{"virtualService": {"name": "web", "subsets": subsets}}]}
+    spec = policy_spec() | {"traffic": traffic} | fields
     cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
     cluster.run()
     cluster.set_image(V2)
     return cluster
+
+
+def test_by_subsets_it_goes_through_its_steps_and_leaves_everything_as_it_was() -> None:
+    steps = [{"weight": 1}, {"weight": 10}, {"weight": 50}, {"weight": 100}]
+    cluster = routed(ruled=True, subsets=True, steps=steps)
+    before = copy.deepcopy(cluster.get("DestinationRule", "web")["spec"])
+    cluster.run()
+    completed(cluster)
+    assert as_before(cluster)
+    assert cluster.get("DestinationRule", "web")["spec"] == before
+    assert [weight for weight, _ in itertools.groupby(map(round, cluster.weights))] == [0, 1, 10, 50, 100]
+
+
+@pytest.mark.parametrize("reached", [1, 50, 100])
+def test_by_subsets_it_is_taken_back_without_another_request_to_the_canary(reached: int) -> None:
+    cluster = routed(ruled=True, subsets=True, steps=[{"weight": reached, "approve": True}])
+    cluster.run()
+    assert round(cluster.weights[-1]) == reached
+    cluster.command(abort={})
+    cluster.run()
+    assert cluster.phase() == "RolledBack"
+    assert [weight for weight, _ in itertools.groupby(map(round, cluster.weights))] == [0, reached, 0]
+    assert (as_before(cluster), leftovers(cluster), cluster.violations) == (True, [], [])
+
+
+def test_by_subsets_both_are_of_one_host_with_the_users_policy_and_its_rule_is_never_written() -> None:
+    cluster = routed(ruled=True, subsets=True, steps=[{"weight": 10, "approve": True}])
+    cluster.run()
+    ours = cluster.get("DestinationRule", "web-davylamp")["spec"]
+    side = cluster.release["spec"]
+    assert ours == {
+        "host": "web",
+        "exportTo": ["."],
+        "subsets": [
+            {"name": "davylamp-stable", "labels": {"pod-template-hash": side["stable"]["hash"]}},
+            {"name": "davylamp-canary", "labels": {"pod-template-hash": side["canary"]["hash"]}},
+        ],
+    }
+    assert cluster.get("DestinationRule", "web")["spec"] == RULE
+    assert "pod-template-hash" not in cluster.get("Service", "web")["spec"]["selector"]
+    (route,) = [one for one in cluster.get("VirtualService", "web")["spec"]["http"] if "name" not in one]
+    assert [(to["destination"], to["weight"]) for to in route["route"]] == [
+        ({"host": "web", "subset": "davylamp-stable"}, 90),
+        ({"host": "web", "subset": "davylamp-canary"}, 10),
+    ]
 
 
 def as_before(cluster: Cluster) -> bool:
@@ -92,8 +138,8 @@ def test_somebody_elses_rule_for_the_canarys_host_is_left_alone() -> None:
     assert cluster.violations == []
 
 
-def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False) -> Cluster:
-    cluster = routed(steps=STEPS, ruled=True)
+def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False, subsets: bool = False) -> Cluster:
+    cluster = routed(steps=STEPS, ruled=True, subsets=subsets)
     cluster.writes.clear()
     cluster.crash_at, cluster.before_write = crash_at, before_write
 
@@ -114,17 +160,19 @@ def final_state(cluster: Cluster) -> list[object]:
     return [cluster.phase(), cluster.get("VirtualService", "web")["spec"], leftovers(cluster), cluster.violations]
 
 
+@pytest.mark.parametrize("subsets", [False, True])
 @pytest.mark.parametrize("way", ways())
-def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: str) -> None:
-    calm = go_the_way(way)
+def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: str, subsets: bool) -> None:
+    calm = go_the_way(way, subsets=subsets)
     assert calm.violations == []
     assert as_before(calm) or way in ("deletion", "supersession"), "where another release has begun"
     at_the_route = [
         n
         for n, write in enumerate(calm.writes, 1)
-        if not isinstance(write, Announce) and write.ref.kind in ("VirtualService", "DestinationRule")
+        if not isinstance(write, Announce) and write.ref.kind in ("VirtualService", "DestinationRule", "Service")
     ]
     assert len(at_the_route) >= 4
     for number in at_the_route:
         for before_write in (True, False):
-            assert final_state(go_the_way(way, number, before_write)) == final_state(calm), number
+            found = go_the_way(way, number, before_write, subsets)
+            assert final_state(found) == final_state(calm), number

@@ -42,19 +42,19 @@ def vs(*routes: Json, annotations: dict[str, str] | None = None, **spec: Any) ->
     return VirtualService(known, {"hosts": ["web"], "http": list(routes)} | spec)
 
 
-def bound(found: VirtualService, *routes: str, service: str = "web") -> VirtualServiceRoute:
-    return VirtualServiceRoute(NAMESPACE, "web", service, routes, found)
+def bound(found: VirtualService, *routes: str, service: str = "web", subsets: bool = False) -> VirtualServiceRoute:
+    return VirtualServiceRoute(NAMESPACE, "web", service, routes, found, subsets=subsets)
 
 
-def after(found: VirtualService, exposure: Exposure | None, *routes: str) -> VirtualService:
+def after(found: VirtualService, exposure: Exposure | None, *routes: str, subsets: bool = False) -> VirtualService:
     """What the API server has once all that `exposure` wants is written; in one write, after which nothing is left."""
-    wanted = bound(found, *routes).desired(exposure, CONTEXT)
+    wanted = bound(found, *routes, subsets=subsets).desired(exposure, CONTEXT)
     assert (wanted.present, wanted.absent) == ((), ())
     assert len(wanted.patches) <= 1
     for _, patch in wanted.patches:
         assert patch["metadata"]["resourceVersion"] == found.metadata.resource_version
         found = merged(found, patch)
-    assert bound(found, *routes).desired(exposure, CONTEXT).reached
+    assert bound(found, *routes, subsets=subsets).desired(exposure, CONTEXT).reached
     return found
 
 
@@ -230,14 +230,16 @@ EXPOSURES = st.builds(
 )
 
 
-@given(ROUTES, st.lists(EXPOSURES, min_size=1, max_size=3))
+@given(ROUTES, st.lists(EXPOSURES, min_size=1, max_size=3), st.booleans())
 @settings(deadline=None)
-def test_whatever_a_release_writes_is_given_back_exactly(routes: list[Json], exposures: list[Exposure]) -> None:
+def test_whatever_a_release_writes_is_given_back_exactly(
+    routes: list[Json], exposures: list[Exposure], subsets: bool
+) -> None:
     before = vs(*routes)
     found = before
     for exposure in exposures:
-        found = after(found, exposure)
-    found = after(found, None)
+        found = after(found, exposure, subsets=subsets)
+    found = after(found, None, subsets=subsets)
     assert (found.spec, found.metadata.annotations) == (before.spec, {})
 
 
@@ -288,6 +290,32 @@ def test_a_list_of_destinations_that_somebody_edited_is_theirs_without_ours(
     again = after(found, Exposure(written))
     assert bound(again).effective(CONTEXT) == Exposure(written)
     assert after(again, None).spec["http"] == [http(*left)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "left"),
+    [
+        ([to("web", 40, subset="davylamp-stable"), to("web", 60, subset="davylamp-canary")], [to("web")]),
+        ([to("web", 30), to("other", 70)], [to("web", 30), to("other", 70)]),
+        ([to("web", 100, subset="davylamp-canary")], [to("web")]),
+        ([to("web", 90, subset="davylamp-stable", headers={})], [to("web", 90, headers={})]),
+    ],
+)
+def test_by_subsets_too_what_somebody_edited_is_theirs_without_ours(edit: list[Json], left: list[Json]) -> None:
+    found = after(vs(http(to("web"))), Exposure(10), subsets=True)
+    found = msgspec.structs.replace(found, spec={**found.spec, "http": [http(*edit)]})
+    again = after(found, Exposure(10), subsets=True)
+    assert bound(again, subsets=True).effective(CONTEXT) == Exposure(10)
+    assert after(again, None, subsets=True).spec["http"] == [http(*left)]
+
+
+@given(EXPOSURES)
+@settings(deadline=None)
+def test_by_subsets_the_objects_mean_what_was_asked(exposure: Exposure) -> None:
+    found = bound(after(vs(http(to("web"))), exposure, subsets=True), subsets=True)
+    seen = found.effective(CONTEXT) or Exposure(0)
+    assert (seen.weight, seen.mirror) == (exposure.weight, exposure.mirror)
+    assert found.hindrance(CONTEXT) == ""
 
 
 def test_a_route_that_is_edited_inside_and_outside_of_what_we_wrote_gets_its_weights_back() -> None:

@@ -15,6 +15,7 @@ from davylamp.api.types import (
     Target,
     TextMatch,
     Traffic,
+    VirtualServiceRoute,
 )
 from davylamp.routers.policy import problems_of_policy
 from tests.builders import policy
@@ -298,3 +299,14 @@ def previewed(name: str, **traffic: object) -> ReleasePolicy:
 )
 def test_blue_green_and_tests_of_two_versions_that_cannot_be(given: ReleasePolicy, expected: str) -> None:
     assert [problem for problem in problems(given) if problem.startswith(expected)], problems(given)
+
+
+def test_by_subsets_every_request_for_the_service_has_to_come_through_such_a_route() -> None:
+    by_subsets = Route(virtual_service=VirtualServiceRoute("web", subsets=True))
+    part = Route(virtual_service=VirtualServiceRoute("web", ("a",), subsets=True))
+    ingress = Route(ingress=IngressRoute("web"))
+    assert problems(policy(traffic=Traffic(service="web", routes=(by_subsets,)))) == []
+    (told,) = problems(policy(traffic=Traffic(service="web", routes=(by_subsets, ingress))))
+    assert told.startswith("spec.traffic.routes[1]: isn't split by subsets, and another route is")
+    (told,) = problems(policy(traffic=Traffic(service="web", routes=(part,))))
+    assert told.startswith("spec.traffic.routes[0].virtualService.routes: leaves HTTP routes out")

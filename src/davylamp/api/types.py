@@ -45,6 +45,8 @@ class VirtualServiceRoute(Slim, frozen=True):
     """Name of a VirtualService that sends to the Service."""
     routes: tuple[str, ...] = ()
     """Names of its HTTP routes that are split. Default: all that send to the Service."""
+    subsets: bool = False
+    """Tell the versions apart by subsets of the Service's host instead of by a Service for each."""
 
 
 class Route(Slim, frozen=True):
@@ -58,6 +60,10 @@ class Route(Slim, frozen=True):
     """A GRPCRoute of the Gateway API, split by the weights of its backends."""
     virtual_service: VirtualServiceRoute | None = None
     """A VirtualService of Istio, split by the weights of its destinations."""
+
+    @property
+    def by_subsets(self) -> bool:
+        return self.virtual_service is not None and self.virtual_service.subsets
 
     @property
     def name(self) -> str:

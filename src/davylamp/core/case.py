@@ -55,6 +55,11 @@ class Case(msgspec.Struct, frozen=True):
         return bool(self.release.spec.routes)
 
     @property
+    def by_subsets(self) -> bool:
+        """True where the routes tell the versions apart by subsets of the user's Service's own host."""
+        return any(route.by_subsets for route in self.release.spec.routes)
+
+    @property
     def switching(self) -> bool:
         """True where the Service's own selector decides from the start, on all requests or none."""
         spec = self.release.spec
@@ -127,6 +132,8 @@ class Case(msgspec.Struct, frozen=True):
             namespace=self.namespace,
             service=route.service,
             canary_service=names.canary_service(route.service),
+            stable_hash=self.release.spec.stable.hash,
+            canary_hash=self.release.spec.canary.hash,
         )
 
     def settled(self, *refs: Ref) -> datetime:

@@ -20,7 +20,8 @@ from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
 from davylamp.core.rollback import unmade
-from davylamp.core.step import Missing, bring_about, rerouted, saturable, unconverged
+from davylamp.core.routing import rerouted, unconverged
+from davylamp.core.step import Missing, bring_about, saturable
 
 FULL = Step(weight=100)
 ROOM = Step(weight=99)

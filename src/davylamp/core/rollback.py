@@ -12,12 +12,12 @@ import msgspec
 
 from davylamp.api.objects import HASH_LABEL, Deployment, ReplicaSet
 from davylamp.api.types import End, Phase, WeightStatus
-from davylamp.core import names, status
+from davylamp.core import names, status, subsets
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
 from davylamp.core.manifests import unavailable
-from davylamp.core.step import rerouted, unconverged
+from davylamp.core.routing import rerouted, unconverged
 
 
 def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str) -> Plan:
@@ -34,7 +34,11 @@ def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str
 def take_back(case: Case, end: End, now: datetime) -> Plan:
     """The next writes on the way back."""
     return (
-        _traffic(case, end, now) or _pods(case) or _own_objects(case) or _template(case, end) or _told(case, end, now)
+        _traffic(case, end, now)
+        or _pods(case)
+        or _own_objects(case, now)
+        or _template(case, end)
+        or _told(case, end, now)
     )
 
 
@@ -47,6 +51,8 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
     refs = [ref for route in case.world.routes for ref in route.refs]
     refs += (case.ref("Service", service.metadata.name) for service in case.services)
     own = end.phase is Phase.OVERRIDDEN or case.deployment is None
+    if case.by_subsets and not own:
+        return _subsets(case, end, now)
     if own:
         # The Deployment rolls by itself now (or is gone): pinned to its old pods the Service would run empty.
         actions += case.select(None)
@@ -68,6 +74,15 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
     if at > now:
         return Plan((), "RollingBack", "no traffic is sent to the canary; waiting until that is in effect", at)
     return None
+
+
+def _subsets(case: Case, end: End, now: datetime) -> Plan | None:
+    """The same where a route tells the versions apart by subsets."""
+    waiting = _stable_unready(case, end)
+    if waiting:
+        return Plan((), "RollingBack", waiting)
+    missing = subsets.away(case, now)
+    return Plan(missing.actions, "RollingBack", missing.message, missing.wake_at) if missing is not None else None
 
 
 def _stable_unready(case: Case, end: End) -> str:
@@ -106,9 +121,15 @@ def unmade(case: Case) -> tuple[Delete, ...]:
     return tuple(Delete(ref, uid) for ref, uid in dict.fromkeys(found))
 
 
-def _own_objects(case: Case) -> Plan | None:
+def _own_objects(case: Case, now: datetime) -> Plan | None:
     """The Services' own selectors back, the canary's Services and Ingresses away."""
-    actions: list[Action] = [*rerouted(case, None), *case.select(None), *case.lead(None), *unmade(case)]
+    actions: list[Action] = [*rerouted(case, None), *case.select(None), *case.lead(None)]
+    if case.by_subsets and not actions and unmade(case):
+        at = case.settled(*(ref for route in case.world.routes for ref in route.refs))
+        if at > now:
+            return Plan((), "RollingBack", "the subsets stay until no route names them", at)
+    if not (case.by_subsets and actions):
+        actions += unmade(case)
     return Plan(tuple(actions), "RollingBack", "clearing up") if actions else None
 
 

@@ -8,11 +8,13 @@ import msgspec
 
 from davylamp.api.types import Step
 from davylamp.api.units import count, readable
-from davylamp.core import manifests, names, replicas
-from davylamp.core.actions import Action, Create, Delete, Patch, Ref
+from davylamp.core import manifests, names, replicas, subsets
+from davylamp.core.actions import Action, Create, Patch, Ref
 from davylamp.core.case import Case
 from davylamp.core.matching import exposed
-from davylamp.core.world import Exposure, Wanted
+from davylamp.core.routing import as_actions, rerouted, unconverged
+from davylamp.core.subsets import Unready
+from davylamp.core.world import Exposure
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -77,9 +79,9 @@ def _objects(case: Case, step: Step, pods: int) -> Missing | None:
     release, deployment = case.release, case.deployment
     assert deployment is not None
     actions: list[Action] = []
-    if case.pins:
-        actions += case.select(release.spec.stable.hash, unpinned=True)
     canary = case.canary
+    if case.pins and (canary is None or not case.by_subsets):
+        actions += case.select(release.spec.stable.hash, unpinned=True)
     if canary is None:
         actions.append(Create(manifests.canary_replica_set(deployment, release, pods)))
     elif canary.spec.replicas != pods:
@@ -144,7 +146,9 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
         canary, stable = wanted_pods(case, step), case.deployment.spec.replicas
         weight = 100 * canary / (canary + stable) if canary else 0.0
         return Reached(round(weight, 1), f"{canary} of {canary + stable} pods")
-    missing = _prepared(case, now)
+    missing = _prepared(case, now) or (
+        _missing(subsets.opened(case, wanted_pods(case, step), now)) if case.by_subsets else None
+    )
     if missing is not None:
         return missing
     wanted = exposure_of(case, step)
@@ -188,6 +192,10 @@ def _switch(case: Case, now: datetime) -> Reached | Missing:
     """All of the traffic: the Services themselves select the canary's pods. (Without any nothing is sent.)"""
     if not case.services:
         return Reached(100, "all pods")
+    if case.by_subsets and not case.switched:
+        missing = _prepared(case, now) or _missing(subsets.everything(case, wanted_pods(case, Step(100)), now))
+        if missing is not None:
+            return missing
     patches = case.select(case.release.spec.canary.hash)
     if patches:
         return Missing(f"moving {_named(case)} to the canary's pods", patches)
@@ -196,6 +204,10 @@ def _switch(case: Case, now: datetime) -> Reached | Missing:
         if left:
             return Missing(f"{left} stable pods are still in the endpoints of Service {service.metadata.name}")
     return _settled(case, 100, now, *_service_refs(case))
+
+
+def _missing(found: Unready | None) -> Missing | None:
+    return Missing(found.message, found.actions, found.wake_at) if found is not None else None
 
 
 def _named(case: Case) -> str:
@@ -217,30 +229,6 @@ def _settled(case: Case, weight: int, now: datetime, *refs: Ref) -> Reached | Mi
     if at > now:
         return Missing(f"{weight} % is set; it counts as in effect {settle} after that", wake_at=at)
     return Reached(weight, f"settled for {settle}, not measured")
-
-
-def unconverged(case: Case, exposure: Exposure | None) -> str:
-    """What the routes still wait for once everything is written; "" for nothing."""
-    return "; ".join(filter(None, (route.converged(exposure, case.context(route)) for route in case.world.routes)))
-
-
-def rerouted(case: Case, exposure: Exposure | None) -> tuple[Action, ...]:
-    """What is left to write for this exposure in all routes. Of several patches of one object (which is a route of
-    several Services) only the first: the others come with the next look, made from what it left."""
-    actions: dict[Ref, Action] = {}
-    for route in case.world.routes:
-        for action in as_actions(route.desired(exposure, case.context(route))):
-            actions.setdefault(action.ref, action)
-    return tuple(actions.values())
-
-
-def as_actions(wanted: Wanted) -> tuple[Create | Patch | Delete, ...]:
-    """What a router wants, as actions."""
-    return (
-        *(Create(manifest) for manifest in wanted.present),
-        *(Patch(ref, patch) for ref, patch in wanted.patches),
-        *(Delete(ref, uid) for ref, uid in wanted.absent),
-    )
 
 
 def saturable(case: Case) -> bool:

@@ -66,6 +66,9 @@ class RouteContext(msgspec.Struct, frozen=True):
     """The user's Service; it selects the stable pods while a route is split."""
     canary_service: str
     """Our Service; it selects the canary's pods."""
+    stable_hash: str = ""
+    """The pod-template-hash of the stable pods."""
+    canary_hash: str = ""
 
 
 class Wanted(msgspec.Struct, frozen=True):

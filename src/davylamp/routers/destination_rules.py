@@ -6,14 +6,16 @@ would go without the user's connection pool, TLS settings, outlier detection and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from davylamp.api import API_VERSION
-from davylamp.api.objects import DestinationRule
+from davylamp.api.objects import HASH_LABEL, DestinationRule
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.manifests import owner
 from davylamp.core.world import RouteContext, Wanted
+from davylamp.routers import istio_split
 
 Json = dict[str, Any]
 
@@ -21,12 +23,28 @@ Json = dict[str, Any]
 def prepared(users: tuple[DestinationRule, ...], about_canary: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
     """What is left to write before requests may be sent to the canary's Service. `users` are the rules about the
     Service's host, `about_canary` those about the canary's, where somebody's own comes first."""
-    spec = _copied(users, at)
+    spec = _copied([rule for rule in users if not is_ours(rule, at)], at)
     ours = [rule for rule in about_canary if is_ours(rule, at)]
     if spec is None or len(ours) < len(about_canary):
         return Wanted()
+    return _wanted(ours, spec, at.canary_service, at)
+
+
+def subsets(known: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
+    """A rule of ours with the two subsets. Istio takes the subsets of all rules for a host together, and the user's
+    policy for all of them, where the rules are for the same clients (`mergeDestinationRule`)."""
+    users = [rule for rule in known if not is_ours(rule, at)]
+    theirs: Json = users[0].spec if users else {}
+    same: Json = {key: theirs[key] for key in ("exportTo", "workloadSelector") if key in theirs}
+    pods = ((istio_split.STABLE, at.stable_hash), (istio_split.CANARY, at.canary_hash))
+    found = [{"name": name, "labels": {HASH_LABEL: value}} for name, value in pods]
+    spec: Json = {"host": theirs.get("host", at.service), **same, "subsets": found}
+    return _wanted([rule for rule in known if is_ours(rule, at)], spec, f"{at.service}-davylamp", at)
+
+
+def _wanted(ours: Sequence[DestinationRule], spec: Json, name: str, at: RouteContext) -> Wanted:
     if not ours:
-        return Wanted(present=(_manifest(spec, at),))
+        return Wanted(present=(_manifest(spec, name, at),))
     rule = ours[0]
     changes = _changes(rule.spec, spec)
     if not changes:
@@ -45,7 +63,7 @@ def is_ours(rule: DestinationRule, at: RouteContext) -> bool:
     return controller is not None and controller.uid == at.release_uid
 
 
-def _copied(users: tuple[DestinationRule, ...], at: RouteContext) -> Json | None:
+def _copied(users: Sequence[DestinationRule], at: RouteContext) -> Json | None:
     """Of several rules for a host Istio takes the oldest one's policy. Subsets stay out: the canary has none."""
     with_policy = [rule for rule in users if rule.spec.get("trafficPolicy")]
     if not with_policy:
@@ -69,12 +87,12 @@ def _changes(found: Json, wanted: Json) -> Json:
     return changed
 
 
-def _manifest(spec: Json, at: RouteContext) -> Json:
+def _manifest(spec: Json, name: str, at: RouteContext) -> Json:
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
         "metadata": {
-            "name": at.canary_service,
+            "name": name,
             "namespace": at.namespace,
             "labels": names.MANAGED_BY | {names.RELEASE_LABEL: names.fit(at.release, 63)},
             "ownerReferences": [owner(API_VERSION, "Release", at.release, at.release_uid)],

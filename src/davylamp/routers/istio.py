@@ -34,6 +34,7 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
     virtual_service: VirtualService | None = None
     rules: tuple[DestinationRule, ...] = ()
     canary_rules: tuple[DestinationRule, ...] = ()
+    subsets: bool = False
 
     @property
     def name(self) -> str:
@@ -71,10 +72,12 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
 
     def prepared(self, context: RouteContext) -> Wanted:
         """What the user's DestinationRule says, said of the canary's Service as well."""
+        if self.subsets:
+            return destination_rules.subsets(self.rules, context)
         return destination_rules.prepared(self.rules, self.canary_rules, context)
 
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
-        return destination_rules.remains(self.canary_rules, context)
+        return destination_rules.remains((*self.rules, *self.canary_rules), context)
 
     def effective(self, context: RouteContext) -> Exposure | None:
         """The exposure that the VirtualService means at this moment: the largest share, in percent rounded up, that
@@ -110,7 +113,7 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         if self.virtual_service is None:
             return tuple(found)
         spec = self.virtual_service.spec
-        sides = Sides(self.namespace, self.service, "", self.routes)
+        sides = Sides(self.namespace, self.service, "", self.routes, self.subsets)
         for index, text in istio_split.clashes(spec, exposure, sides):
             found.append(Refusal(f"{text}: name other HTTP routes, or match by something else", index))
         if MESH not in (spec.get("gateways") or [MESH]):
@@ -133,14 +136,15 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         if found is None:
             return f"VirtualService {self.vs_name} is gone"
         sides = self._sides(context)
+        plain = istio_split.restore(found.spec, self._records(), sides)
         for protocol in PROTOCOLS:
-            for route in istio_split.maps(found.spec, protocol):
+            for route in istio_split.maps(plain, protocol):
                 if sides.covers(protocol, route) and istio_split.sends_to(route, sides.is_stable):
                     return ""
         return f"VirtualService {self.vs_name} no longer sends to Service {self.service}"
 
     def _sides(self, context: RouteContext) -> Sides:
-        return Sides(self.namespace, self.service, context.canary_service, self.routes)
+        return Sides(self.namespace, self.service, context.canary_service, self.routes, self.subsets)
 
     def _records(self) -> list[Record]:
         """What was remembered. Where somebody spoilt it, what is ours is taken out and its weight given back."""

@@ -24,6 +24,8 @@ from davylamp.routers.senders import service_of_host
 
 PROTOCOLS = ("http", "tls", "tcp")
 PREFIX = "davylamp."
+STABLE, CANARY = "davylamp-stable", "davylamp-canary"
+"""Names of subsets."""
 _MIRRORING = ("mirror", "mirrors", "mirrorPercentage", "mirrorPercent", "mirror_percent")
 _OURS = ("route", *_MIRRORING)
 """The fields of a route that we write."""
@@ -36,12 +38,21 @@ class Sides(msgspec.Struct, frozen=True):
     service: str
     canary: str
     routes: tuple[str, ...] = ()
+    subsets: bool = False
+    """Both have the host of `service`, and are told apart by subsets."""
 
     def is_stable(self, destination: Any) -> bool:
-        return self._service_of(destination) == self.service
+        return self._service_of(destination) == self.service and not self.is_canary(destination)
 
     def is_canary(self, destination: Any) -> bool:
+        if self.subsets:
+            return self._service_of(destination) == self.service and destination.get("subset") == CANARY
         return self._service_of(destination) == self.canary
+
+    def is_written(self, destination: Any) -> bool:
+        """Whether somebody else would not have written it."""
+        stable = self.subsets and self._service_of(destination) == self.service
+        return self.is_canary(destination) or (stable and destination.get("subset") == STABLE)
 
     def _service_of(self, destination: Any) -> str | None:
         host = destination.get("host") if isinstance(destination, dict) else None
@@ -163,14 +174,15 @@ def _weighted(route: Json, exposure: Exposure, sides: Sides, *, mirror: bool) ->
     """The route with its share divided, and mirrored; None where there is nothing to change."""
     changed = dict(route)
     targets, times = _targets(route), 1
-    if exposure.weight:
+    if exposure.weight or sides.subsets:
         weights = [int(t.get("weight", 0)) if len(targets) > 1 else 100 for t in targets]
         stable = [sides.is_stable(t.get("destination")) for t in targets]
         times = _times([w for w, split in zip(weights, stable, strict=True) if split], exposure.weight)
         divided: list[Json] = []
         for target, weight, split in zip(targets, weights, stable, strict=True):
             canary = weight * times * exposure.weight // 100 if split else 0
-            divided.append({**target, "weight": weight * times - canary})
+            stays = _to_stable(target) if sides.subsets and split else target
+            divided.append({**stays, "weight": weight * times - canary})
             if canary:
                 divided.append({**_to_canary(target, sides, keep_weight=False), "weight": canary})
         changed["route"] = divided
@@ -195,9 +207,21 @@ def _to_canary(target: Json, sides: Sides, *, keep_weight: bool = False) -> Json
     destination = target["destination"]
     host = str(destination["host"])
     moved = {key: value for key, value in destination.items() if key != "subset"}
-    moved["host"] = sides.canary + host[len(sides.service) :]
+    moved |= {"subset": CANARY} if sides.subsets else {"host": sides.canary + host[len(sides.service) :]}
     dropped = () if keep_weight else ("weight",)
     return {**{key: v for key, v in target.items() if key not in dropped}, "destination": moved}
+
+
+def _to_stable(target: Json) -> Json:
+    return {**target, "destination": {**target["destination"], "subset": STABLE}}
+
+
+def _to_user(target: Json, sides: Sides) -> Json:
+    """What somebody has left of ours, as the user's own."""
+    destination = {key: value for key, value in target["destination"].items() if key != "subset" or not sides.subsets}
+    if not sides.subsets:
+        destination["host"] = sides.service + str(destination["host"])[len(sides.canary) :]
+    return {**target, "destination": destination}
 
 
 def mirrors_of(route: Json) -> list[Json]:
@@ -252,9 +276,9 @@ def _restored(route: Json, left: list[Record], sides: Sides) -> Json:
 
 
 def has_canary(route: Json, sides: Sides) -> bool:
-    """Whether a route sends or mirrors anything to the canary's Service."""
+    """Whether a route sends or mirrors anything to the canary, or to what only we write."""
     mirrors = [m.get("destination") for m in route.get("mirrors") or () if isinstance(m, dict)]
-    return any(sides.is_canary(d) for d in (*(t.get("destination") for t in _targets(route)), *mirrors))
+    return any(sides.is_written(d) for d in (*(t.get("destination") for t in _targets(route)), *mirrors))
 
 
 def _without_canary(route: Json, sides: Sides) -> Json:
@@ -262,15 +286,14 @@ def _without_canary(route: Json, sides: Sides) -> Json:
     targets: list[Json] = []
     for target in _targets(route):
         if not sides.is_canary(target.get("destination")):
-            targets.append(dict(target))
+            written = sides.is_written(target.get("destination"))
+            targets.append(_to_user(target, sides) if written else dict(target))
             continue
         before = targets[-1] if targets else {}
         if sides.is_stable(before.get("destination")):
             before["weight"] = int(before.get("weight", 0)) + int(target.get("weight", 0))
         else:  # the stable side was taken out: the requests are its own all the same
-            host = str(target["destination"]["host"])
-            back = {**target["destination"], "host": sides.service + host[len(sides.canary) :]}
-            targets.append({**target, "destination": back})
+            targets.append(_to_user(target, sides))
     result = {**route, "route": targets}
     if "mirrors" in route:
         result["mirrors"] = [m for m in route["mirrors"] if not sides.is_canary(m.get("destination"))]

@@ -79,6 +79,25 @@ def _target(target: Target, namespace: str) -> Iterator[Problem]:
         )
 
 
+def _by_subsets(traffic: Traffic) -> Iterator[Problem]:
+    """Then the Service offers both versions' pods, so every request for it has to come through such a route."""
+    if not any(route.by_subsets for route in traffic.routes):
+        return
+    for index, route in enumerate(traffic.routes):
+        path = f"spec.traffic.routes[{index}]"
+        if not route.by_subsets:
+            yield Problem(
+                path,
+                "isn't split by subsets, and another route is: the Service then has the pods of both versions, which "
+                "only subsets tell apart; split all routes by subsets, or none",
+            )
+        elif route.virtual_service is not None and route.virtual_service.routes:
+            yield Problem(
+                f"{path}.virtualService.routes",
+                "leaves HTTP routes out, which would reach both versions' pods: leave it out, or subsets",
+            )
+
+
 # --- steps ---
 
 
@@ -193,6 +212,7 @@ def _traffic(traffic: Traffic, target: Target) -> Iterator[Problem]:
         )
     yield from _services(traffic)
     yield from _routes(traffic)
+    yield from _by_subsets(traffic)
     for index, match in enumerate(traffic.match):
         yield from problems_of_match(f"spec.traffic.match[{index}]", match)
     yield from _duration("spec.traffic.settle", traffic.settle)

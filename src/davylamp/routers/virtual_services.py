@@ -9,7 +9,7 @@ from davylamp.api.types import Route, VirtualServiceRoute
 from davylamp.core import names
 from davylamp.routers import istio, istio_rules
 from davylamp.routers.istio_rules import MESH, Json
-from davylamp.routers.istio_split import PROTOCOLS, Sides, maps, sends_to
+from davylamp.routers.istio_split import CANARY, PROTOCOLS, STABLE, Sides, maps, sends_to
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.restoring import remembered
 from davylamp.routers.router import Findings, Router
@@ -63,7 +63,14 @@ def problems(route: Route, service: str, objects: NamespaceObjects) -> Findings:
         return found
     _named(vs, names, sides, found)
     _weights(vs, sides, found)
+    by_subsets = route.virtual_service is not None and route.virtual_service.subsets
     for where, target in _targets(vs.spec, sides):
+        own = target["destination"].get("subset", STABLE)
+        if by_subsets and own not in (STABLE, CANARY):
+            found.errors.append(
+                f'{_title(vs)}: {where} names subset "{own}", and the policy asks to split by subsets: a destination '
+                "has one; take it out, or leave `subsets` out"
+            )
         _subset(vs, where, target["destination"], service, objects, found)
     _policies(vs, service, objects, found)
     _same_hosts(vs, objects, found)
@@ -146,7 +153,7 @@ def _subset(
 ) -> None:
     """A subset stays for the stable side. The canary's Service has none, so it must mean all pods of this one."""
     subset = destination.get("subset")
-    if not subset:
+    if not subset or subset in (STABLE, CANARY):
         return
     rules = _rules(service, objects)
     known = {str(one.get("name")): (rule, one) for rule in rules for one in maps(rule.spec, "subsets")}
@@ -230,6 +237,7 @@ def bind(route: Route, service: str, objects: NamespaceObjects) -> istio.Virtual
         vs_name=route.name,
         service=service,
         routes=given.routes if given is not None else (),
+        subsets=given is not None and given.subsets,
         virtual_service=objects.virtual_services.get(route.name),
         rules=_rules(service, objects),
         canary_rules=_rules(names.canary_service(service), objects),
