@@ -341,6 +341,13 @@ def test_a_bad_ingress(given: ReleasePolicy, objects: NamespaceObjects, expected
         ),
         (
             policy(),
+            cluster(classes=[ingress_class("nginx", "higress.io/higress-controller")]),
+            'spec.traffic.routes[0].ingress.name: Ingress "web": class "nginx" belongs to '
+            "higress.io/higress-controller: a request that has a match's header or cookie at all is not weighted "
+            "there, whatever its value, and the value `never` keeps nobody on stable",
+        ),
+        (
+            policy(),
             cluster(ingress(class_name="own"), classes=None),
             'spec.traffic.routes[0].ingress.name: Ingress "web": class "own" is not checked, since IngressClasses may '
             f"not be read here: {WHAT_WORKS}",
@@ -400,7 +407,6 @@ def test_what_only_routes_can_do_is_an_error_where_detection_finds_none(given: R
     [
         ("nginx", None, [ingress_class()]),
         ("internal", None, [ingress_class("internal", "k8s.io/ingress-nginx-internal")]),
-        ("higress", None, [ingress_class("higress", "higress.io/higress-controller")]),
         (None, "nginx", []),  # the annotation works without an IngressClass
         (None, None, [ingress_class(default=True)]),
         (None, None, [ingress_class("old", "x.y/z", default=True), ingress_class(default=True, age=5)]),

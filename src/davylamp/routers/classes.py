@@ -28,6 +28,10 @@ _PLAIN_TRAEFIK = (
     "--providers.kubernetesingressnginx with this class); its plain Ingress provider would take the canary "
     "for an ordinary Ingress"
 )
+_HIGRESS = (
+    "a request that has a match's header or cookie at all is not weighted there, whatever its value, and the value "
+    "`never` keeps nobody on stable"
+)
 _NEVER: datetime = datetime.min.replace(tzinfo=UTC)
 
 
@@ -73,4 +77,6 @@ def _by_controller(name: str, controller: str) -> Class:
         return Class(False, f'class "{name}" belongs to {controller or "no controller"}: {WHAT_WORKS}')
     if controller.startswith("traefik.io/"):
         return Class(True, f'class "{name}" belongs to {controller}: {_PLAIN_TRAEFIK}')
+    if controller.startswith("higress.io/"):
+        return Class(True, f'class "{name}" belongs to {controller}: {_HIGRESS}')
     return Class(True)
