@@ -63,7 +63,8 @@ class Line:
         service = SERVICE | {
             "spec": SERVICE["spec"] | {"ports": [{"port": 80, "targetPort": 8080, "appProtocol": "http"}]}
         }
-        shop.apply(web, service, *mine)
+        # `kubectl apply` leaves an annotation that `kubectl replace` writes anew.
+        shop.kubectl("create", "-f", "-", input="\n---\n".join(map(json.dumps, (web, service, *mine))))
         shop.wait_available(3)
         steps: list[Json] = [{"weight": weight, "approve": True} for weight in (10, 50, 100)]
         routed: Json = {"service": "web", "settle": "3s", "match": [HEADER], "routes": [self.route]}
@@ -109,7 +110,7 @@ class Line:
         after = self.owned()
         expected = {**expected, "deployment web": _with_image(expected["deployment web"], self.image)}
         for name, obj in expected.items():
-            assert after[name] == obj, f"{way}, from {stable} to {image}: {name}\n{_text(obj)}\n{_text(after[name])}"
+            assert _text(after[name]) == _text(obj), f"{way}, from {stable} to {image}: {name}"
         assert self.shop.leftovers() == []
         assert self._testers(self.image) == 100
         return after
