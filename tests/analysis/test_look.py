@@ -66,6 +66,19 @@ def test_a_state_that_was_written_and_read_back_at_every_look_ends_in_the_same_s
     assert msgspec.json.encode(verdict(state, ALL, 120.0)) == msgspec.json.encode(verdict(replayed, ALL, 120.0))
 
 
+def test_without_limits_the_evidence_is_the_same_and_no_limit_is_named() -> None:
+    full = lk.begin(ALL, 0.0)
+    brief = lk.without_limits(full)
+    for name, counts in recorded(40):
+        full, brief = lk.look(full, ALL, name, counts), lk.look(brief, ALL, name, counts)
+        assert [evidence(brief, each) for each in brief.checks] == [evidence(full, each) for each in full.checks]
+    ours, theirs = (verdict(state, ALL, 400.0) for state in (brief, full))
+    assert (ours.answer, ours.check, ours.evidence) == (theirs.answer, theirs.check, theirs.evidence)
+    assert [found.good for found in ours.findings] == [found.good for found in theirs.findings]
+    assert any(found.interval != (None, None) for found in theirs.findings)
+    assert all(found.interval == (None, None) for found in ours.findings)
+
+
 def test_counts_that_were_recorded_as_json_replay_to_the_same_state() -> None:
     made = recorded(5)
     again = msgspec.json.decode(msgspec.json.encode(made), type=list[tuple[str, c.Counts]])

@@ -123,6 +123,15 @@ def test_the_same_seed_gives_the_same_release() -> None:
     assert run(here, BAD, 7, 3).served != run(here, BAD, 7, 4).served
 
 
+@pytest.mark.parametrize("scenario", [BAD, Scenario(), Scenario(crash=20)], ids=["worse", "good", "crashing"])
+def test_a_brief_release_goes_the_same_way(scenario: Scenario) -> None:
+    here = stage(analysis={})
+    full, brief = run(here, scenario, 7, 3), run(here, scenario, 7, 3, brief=True)
+    assert (brief.timeline, brief.weights, brief.verdicts) == ((), (), ())
+    for field in ("phase", "reason", "seconds", "exposed", "served", "verdict"):
+        assert getattr(brief, field) == getattr(full, field), field
+
+
 def test_processes_change_nothing() -> None:
     here = stage()
     alone = list(outcomes(here, BAD, 5, 6, processes=1))

@@ -50,9 +50,9 @@ def logs(
 ) -> Array:
     """Log factors against p1 <= tau*p0 (`against` above 1) or p1 >= tau*p0 (below 1). `rate` is stable's as expected
     from before, in (0, 1), or NaN if nothing is known; `power` is what `tempering` says."""
-    arrays = np.broadcast_arrays(*(np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate)))
-    fail0, fail1, asked0, asked1, ratio, stable = arrays
-    null = np.clip(ratio * stable, 1e-9, 1 - 1e-9)
+    fail0, fail1, asked0, asked1, ratio, stable = (np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate))
+    expected = ratio * stable
+    null = np.minimum(np.maximum(expected, 1e-9), 1 - 1e-9)
     odds = null / (1 - null) * against
     canary = odds / (1 + odds)
     near = _nearest(asked0, asked1, stable, canary, ratio)
@@ -60,10 +60,12 @@ def logs(
         found = fail1 * np.log(canary / (ratio * near)) + (asked1 - fail1) * np.log((1 - canary) / (1 - ratio * near))
         found += fail0 * np.log(stable / near) + (asked0 - fail0) * np.log((1 - stable) / (1 - near))
     possible = (asked0 > 0) & (asked1 > 0)
-    known = np.where((ratio * stable < 1) & np.isfinite(found), found, 0.0)
-    theta = share(asked0, asked1, ratio)
-    unknown = fail1 * np.log(against) - (fail0 + fail1) * np.log1p(theta * (against - 1))
-    tempered = np.where(np.isnan(stable), unknown, known) / np.asarray(power)[..., None]
+    factors = np.where((expected < 1) & np.isfinite(found), found, 0.0)
+    if (first := np.isnan(stable)).any():
+        theta = share(asked0, asked1, ratio)
+        unknown = fail1 * np.log(against) - (fail0 + fail1) * np.log1p(theta * (against - 1))
+        factors = np.where(first, unknown, factors)
+    tempered = factors / np.asarray(power)[..., None]
     return np.asarray(np.where(possible, np.minimum(tempered, _MOST), 0.0))
 
 

@@ -12,6 +12,8 @@ its counts of both together.
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +120,8 @@ def _bet(
     followed = _table(state.followed)
     followed[mine, CHI : FREEDOM + 1] += spread
     rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
-    followed[mine, :CHI] += blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
+    against = blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
+    followed[mine, :CHI] += against
     followed[mine, MORE] += k1 * n0 / (n0 + n1)
     followed[mine, LESS] += k0 * n1 / (n0 + n1)
     followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0
@@ -130,7 +133,7 @@ def _bet(
     for place in np.flatnonzero(np.array(state.bounds)[mine] == bound):
         how = d.Common(float(rate[place]), float(power[place]))
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
-        duel = d.meet(duel, this, claims(rules), settled=settled)
+        duel = d.meet(duel, this, claims(rules), settled=settled, against=against[place])
     return Latency(state.bounds, d.pack(followed), bound, duel)
 
 
@@ -142,6 +145,7 @@ def how(state: Latency) -> d.Common | None:
     return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
+@functools.lru_cache(maxsize=256)
 def against(state: Latency) -> float:
     """Log evidence that the canary is slower than tolerated."""
     return float(shares.log_mean(_by_bound(state))) if state.bounds else 0.0

@@ -74,6 +74,19 @@ def begin(rule: Rules, began: float) -> State:
     return State(began, {check.name: Seen(_fresh(check)) for check in rule.checks})
 
 
+def without_limits(state: State) -> State:
+    """The same without confidence limits, which only words need."""
+    checks = {
+        name: msgspec.structs.replace(
+            seen, state=msgspec.structs.replace(seen.state, duel=duel.without_limits(seen.state.duel))
+        )
+        if isinstance(seen.state, errors.Errors | latency.Latency | others.Complaints)
+        else seen
+        for name, seen in state.checks.items()
+    }
+    return msgspec.structs.replace(state, checks=checks)
+
+
 def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
     """The state after one more interval of the check `name`.
 

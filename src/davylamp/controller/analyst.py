@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from davylamp.controller.canaries import CanaryPods
 from davylamp.controller.findings import Findings
 from davylamp.controller.known import Known
 from davylamp.controller.looker import Blocked, Looker
-from davylamp.controller.measured import container_of, measured
+from davylamp.controller.measured import YOUNG, container_of, measured
 from davylamp.controller.metrics import Metrics
 from davylamp.core.actions import Patch, Ref
 from davylamp.core.case import case_of
@@ -61,6 +62,8 @@ class _Analysis:
         self.findings = findings
         self.stable = (release.metadata.namespace, release.spec.stable.hash)
         self.canary = (release.metadata.namespace, release.spec.canary.hash)
+        self.asked: tuple[object, Pods, float] | None = None
+        """What the pods that are asked were found from, they, and until when they are the same."""
         self.looker: Looker | None = None
         self.timer: Timer | None = None
         self.task: asyncio.Task[None] | None = None
@@ -71,7 +74,8 @@ class _Analysis:
 class Analyst:
     """To be told of each world that is looked at (`follow`), and asked for the judgement of a release.
 
-    `wake` is called with the key of a release whose judgement has changed.
+    `wake` is called with the key of a release whose judgement has changed. `told_every` is after how many seconds what
+    has been found is written again where the verdict stays the same; where that is infinite nobody reads it.
     """
 
     def __init__(
@@ -84,8 +88,10 @@ class Analyst:
         *,
         write: Write,
         wake: Callable[[Ref], None],
+        told_every: float = WRITTEN_EVERY,
     ) -> None:
         self._clock = clock
+        self._told_every = told_every
         self._known = known
         self._pods = pods
         self._lookers = lookers
@@ -126,7 +132,8 @@ class Analyst:
     def _begin(self, key: Ref, release: Release) -> None:
         analysis = release.spec.analysis
         assert analysis is not None
-        findings = Findings(analysis, release.status.analysis, self._now)
+        limits = math.isfinite(self._told_every)
+        findings = Findings(analysis, release.status.analysis, self._now, limits=limits)
         self._under_way[key] = found = _Analysis(release, seconds(analysis.interval), findings)
         self._metrics.analyses.inc()
         self._tick(key, found)
@@ -172,10 +179,17 @@ class Analyst:
         if release is None or release.spec.analysis is None or stable is None or canary is None:
             return None
         service = self._known.services.get(namespace, release.spec.service)
-        versions = (release.spec.stable.replica_set, release.spec.canary.replica_set)
-        old, new = (container_of(self._known.replica_sets.get(namespace, name), service) for name in versions)
+        names = (release.spec.stable.replica_set, release.spec.canary.replica_set)
+        versions = tuple(self._known.replica_sets.get(namespace, name) for name in names)
         scraping = release.spec.analysis.sources.pods
-        return measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
+        source = (stable, canary, versions, service, scraping)
+        if found.asked is not None and found.asked[0] == source and self._now < found.asked[2]:
+            return found.asked[1]
+        old, new = (container_of(version, service) for version in versions)
+        pods = measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
+        young = [target.ready_at for target in (*pods.stable, *pods.canary) if target.ready_at is not None]
+        found.asked = (source, pods, min(young, default=math.inf) + YOUNG.total_seconds())
+        return pods
 
     async def _look(self, key: Ref, found: _Analysis, pods: Pods) -> None:
         release = self._known.releases.get(key.namespace, found.name)
@@ -186,7 +200,7 @@ class Analyst:
             seen, outcome = await self._seen(found, release, pods)
         before = found.findings.judgement
         explained = found.looker.explained if found.looker is not None else str
-        due = found.written is None or self._clock.time() - found.written >= WRITTEN_EVERY - found.interval / 2
+        due = found.written is None or self._clock.time() - found.written >= self._told_every - found.interval / 2
         found.findings.take(seen, self._now, explained, told=due)
         self._metrics.looks.labels(outcome).inc()
         self._metrics.look_seconds.observe(self._clock.time() - began)

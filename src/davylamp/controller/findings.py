@@ -14,7 +14,7 @@ import msgspec
 
 from davylamp.analysis import counts as c
 from davylamp.analysis import rules as r
-from davylamp.analysis.look import State, begin, look
+from davylamp.analysis.look import State, begin, look, without_limits
 from davylamp.analysis.verdict import Answer, Finding, Verdict, verdict
 from davylamp.api.analysis import Analysis
 from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, points_of
@@ -61,11 +61,14 @@ class Served:
 
 
 class Findings:
-    """Of one release, gone on with from `before` where that holds the same checks."""
+    """Of one release, gone on with from `before` where that holds the same checks. Without `limits` the judgements are
+    the same, and their words name no confidence limits."""
 
-    def __init__(self, analysis: Analysis, before: AnalysisStatus | None, now: float) -> None:
+    def __init__(self, analysis: Analysis, before: AnalysisStatus | None, now: float, *, limits: bool = True) -> None:
         self.rules = rules_of(analysis)
         self.state = _restored(self.rules, before) or begin(self.rules, now)
+        if not limits:
+            self.state = without_limits(self.state)
         self.status = before or AnalysisStatus()
         self._quantile = next((check.quantile for check in self.rules.checks if check.kind == "latency"), 0.99)
         self._stable = Served(self.status.stable)

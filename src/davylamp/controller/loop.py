@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from davylamp.api.types import ReleasePolicy
-from davylamp.controller.analyst import Analyst, Opens
+from davylamp.controller.analyst import WRITTEN_EVERY, Analyst, Opens
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
 from davylamp.controller.history import DEFAULT_LIMIT, prune
@@ -72,6 +72,7 @@ class Controller:
         workers: int = 64,
         instance: str = "davylamp",
         lookers: Opens | None = None,
+        told_every: float = WRITTEN_EVERY,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -117,6 +118,7 @@ class Controller:
             metrics,
             write=lambda patch: self._writer.carry_out((patch,)),
             wake=self._ask,
+            told_every=told_every,
         )
         self._sources.judgement = self.analyst.judgement
         self.synced = asyncio.Event()

@@ -63,7 +63,7 @@ class _Eyes:
         chances: tuple[traffic.Chances, ...],
         now: float,
     ) -> None:
-        self._analysis = analysis
+        self._checks = [(check.title, check) for check in analysis.checks]
         self._flow = flow
         self._until_now = until_now
         self._chances = chances
@@ -79,8 +79,7 @@ class _Eyes:
         start, new = self._until, self._flow.total.minus(self._seen)
         self._until, self._seen = now, self._flow.total
         both = self._events(start, now, new, pods)
-        checks = (self._counts(check, both) for check in self._analysis.checks)
-        return Look(tuple(zip((check.title for check in self._analysis.checks), checks, strict=True)), ())
+        return Look(tuple((title, self._counts(check, both)) for title, check in self._checks), ())
 
     def explained(self, message: str) -> str:
         return message

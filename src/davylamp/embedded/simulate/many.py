@@ -7,8 +7,6 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 
-import msgspec
-
 from davylamp.embedded.simulate.run import Outcome, run
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.stage import Stage
@@ -26,7 +24,7 @@ def outcomes(stage: Stage, scenario: Scenario, seed: int, runs: int, processes: 
     """
     count = min(processes or len(os.sched_getaffinity(0)), runs)
     if count <= 1 or runs <= FEW:
-        yield from (_brief(run(stage, scenario, seed, number)) for number in range(runs))
+        yield from (run(stage, scenario, seed, number, brief=True) for number in range(runs))
         return
     with multiprocessing.Pool(count, _begin, (stage, scenario, seed)) as pool:
         yield from pool.imap_unordered(_one, range(runs), chunksize=min(CHUNK, -(-runs // count)))
@@ -42,8 +40,4 @@ def _begin(stage: Stage, scenario: Scenario, seed: int) -> None:
 
 def _one(number: int) -> Outcome:
     stage, scenario, seed = _given[0]
-    return _brief(run(stage, scenario, seed, number))
-
-
-def _brief(outcome: Outcome) -> Outcome:
-    return msgspec.structs.replace(outcome, timeline=(), weights=(), verdicts=())
+    return run(stage, scenario, seed, number, brief=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from davylamp.api.crd import crds
 from davylamp.api.types import Phase, Release, ReleasePolicy, Transition
 from davylamp.api.units import seconds
+from davylamp.controller.analyst import WRITTEN_EVERY
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.core import names
@@ -88,9 +90,11 @@ class Outcome(msgspec.Struct, frozen=True, rename="camel"):
     verdicts: tuple[Evidence, ...] = ()
 
 
-def run(stage: Stage, scenario: Scenario, seed: int, number: int = 0) -> Outcome:
-    """One release. The same arguments give the same outcome, whatever else is run."""
-    return virtual.run(lambda clock: _run(clock, stage, scenario, seed, number))
+def run(stage: Stage, scenario: Scenario, seed: int, number: int = 0, *, brief: bool = False) -> Outcome:
+    """One release. The same arguments give the same outcome, whatever else is run. A `brief` one goes the same way, and
+    has no timeline: what a verdict rests on is only told when it changes, not once a minute."""
+    outcome = virtual.run(lambda clock: _run(clock, stage, scenario, seed, number, brief))
+    return msgspec.structs.replace(outcome, timeline=(), weights=(), verdicts=()) if brief else outcome
 
 
 def patience(policy: ReleasePolicy, scenario: Scenario) -> float:
@@ -102,7 +106,7 @@ def patience(policy: ReleasePolicy, scenario: Scenario) -> float:
     return 2 * (holds + people) + MORE
 
 
-async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, number: int) -> Outcome:
+async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, number: int, brief: bool) -> Outcome:
     draw = np.random.default_rng([seed, number])
     cluster = Cluster(
         clock, behave=_courses(stage, scenario), seed=int(draw.integers(2**62)), events=False, managed=False
@@ -115,7 +119,13 @@ async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, nu
         flow = Flow(scenario, draw, clock.time())
         lookers = Imagination(scenario, flow, lambda: flow.advance(clock.time()))
         controller = Controller(
-            cluster.api(USER), clock, Metrics(clock), gate="admission", workers=WORKERS, lookers=lookers
+            cluster.api(USER),
+            clock,
+            Metrics(clock),
+            gate="admission",
+            workers=WORKERS,
+            lookers=lookers,
+            told_every=math.inf if brief else WRITTEN_EVERY,
         )
         tasks = [asyncio.create_task(controller.watch()), asyncio.create_task(controller.work())]
         try:

@@ -7,6 +7,7 @@ which nothing changes. What people are hit by and what the analysis measures are
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
@@ -92,7 +93,12 @@ def chances(latency: Latency) -> Chances:
 
 def by_pod(draw: np.random.Generator, total: int, pods: int) -> Sequence[int]:
     """`total` things that happened, each at one of the pods."""
-    return draw.multinomial(total, np.full(pods, 1 / pods)).tolist() if pods else []
+    return draw.multinomial(total, _even(pods)).tolist() if pods else []
+
+
+@functools.cache
+def _even(pods: int) -> Chances:
+    return np.full(pods, 1 / pods)
 
 
 def events(
