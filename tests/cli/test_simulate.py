@@ -140,6 +140,14 @@ def test_policy_and_pods_are_taken_from_a_cluster(davy: Davy, serve: Serve, clus
     assert not server.writes
 
 
+def test_the_old_version_is_the_one_that_runs_whatever_the_deployment_asks_for(davy: Davy, serve: Serve) -> None:
+    """While a release is under way, and after it was taken back, the template is another than stable's."""
+    for cluster in (situations.in_step(1), situations.held()):
+        serve(cluster)
+        report = json.loads(davy("simulate", "web", "--rps", "50", "-o", "json").out)
+        assert any("against hellok8s:v1" in entry["message"] for entry in report["release"]["timeline"])
+
+
 def test_a_workload_without_a_policy_is_not_simulated(davy: Davy, serve: Serve) -> None:
     serve(situations.without_policy())
     result = davy("simulate", "web")

@@ -72,7 +72,12 @@ def add(app: typer.Typer, where: FindWhere) -> None:
         ] = None,
         latency: Annotated[
             float,
-            typer.Option(parser=duration, metavar="DURATION", help="Half of the old version's requests take less."),
+            typer.Option(
+                parser=duration,
+                metavar="DURATION",
+                help="Half of the old version's requests take less.",
+                show_default="30ms",
+            ),
         ] = 0.03,
         canary_latency: Annotated[
             float | None,
@@ -88,7 +93,10 @@ def add(app: typer.Typer, where: FindWhere) -> None:
             str, typer.Option(metavar="PERCENT", help="How many of the requests the policy's match chooses.")
         ] = "0%",
         approve_after: Annotated[
-            float, typer.Option(parser=duration, metavar="DURATION", help="How long people take to approve.")
+            float,
+            typer.Option(
+                parser=duration, metavar="DURATION", help="How long people take to approve.", show_default="5m"
+            ),
         ] = 300.0,
         scenario: Scenario = None,
         limit: Limit = None,

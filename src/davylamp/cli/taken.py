@@ -15,6 +15,7 @@ from davylamp.cli.exits import NOT_FOUND, Failure
 from davylamp.cli.picture import Picture
 from davylamp.cli.session import Session, Where, session
 from davylamp.core.actions import Ref
+from davylamp.core.case import case_of
 from davylamp.core.world import World
 from davylamp.kube.errors import ApiError
 from davylamp.signals.conventions import Names, detect, read
@@ -61,7 +62,8 @@ async def taken(
 async def _around(here: Session, world: World) -> Any:
     """The Deployment, its Service and its Ingresses, as if no release were under way."""
     deployment = await _whole(here, "Deployment", world.name)
-    yield {**deployment, "spec": {key: value for key, value in deployment["spec"].items() if key != "paused"}}
+    spec = {key: value for key, value in deployment["spec"].items() if key != "paused"}
+    yield {**deployment, "spec": {**spec, "template": _running(world) or spec["template"]}}
     traffic = world.traffic
     if not traffic.service:
         return
@@ -77,6 +79,21 @@ async def _around(here: Session, world: World) -> Any:
     except ApiError as error:
         if not error.forbidden:
             raise
+
+
+def _running(world: World) -> Object | None:
+    """The template whose pods run, where a Deployment asks for another that is tried, held or was rejected."""
+    case = case_of(world)
+    found = case.stable if case is not None else None
+    if found is None and world.deployment is not None:
+        uid = world.deployment.metadata.uid
+        own = [rs for rs in world.replica_sets if uid in (ref.uid for ref in rs.metadata.owner_references)]
+        found = max(own, key=lambda rs: rs.spec.replicas, default=None)
+    if found is None or not found.spec.replicas:
+        return None
+    template: Object = msgspec.json.decode(found.spec.template)
+    labels = {key: value for key, value in template["metadata"]["labels"].items() if key != HASH_LABEL}
+    return {**template, "metadata": {**template["metadata"], "labels": labels}}
 
 
 async def _whole(here: Session, kind: str, name: str) -> Object:
