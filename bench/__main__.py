@@ -1,9 +1,10 @@
-"""`python -m bench [writes|idle|burst|fleet|analysis|signals|simulate ...]`: figures on a real control plane, counted
-by the API server itself; those of `analysis` (the statistics), `signals` (reading metrics and logs) and `simulate` from
-made-up traffic.
+"""`python -m bench [writes|idle|burst|fleet|analysis|signals|simulate|effect ...]`: figures on a real control plane,
+counted by the API server itself; those of `analysis` (the statistics), `signals` (reading metrics and logs) and
+`simulate` from made-up traffic, those of `effect` (when a weight is seen in effect, and when it was) on the embedded
+cluster with Traefik.
 
-Each benchmark starts a control plane of its own. Figures of other tools, measured once on the same control plane
-(4 pods, nginx annotations, steps 10/50/100; 200 workloads), stand beside ours for comparison.
+Each benchmark of the others starts a control plane of its own. Figures of other tools, measured once on the same
+control plane (4 pods, nginx annotations, steps 10/50/100; 200 workloads), stand beside ours for comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 
 from davylab import Lab
 
-from bench import analysis, signals, simulate, verdicts
+from bench import analysis, effect, signals, simulate, verdicts
 from bench.lab import Audit, Controller, Json, davy, in_parallel, namespace, quantile, table, with_api, workload
 from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
@@ -278,7 +279,7 @@ def fleet(count: int = 5000) -> None:
 
 
 ALL = {"writes": writes, "idle": idle, "burst": burst, "fleet": fleet}
-OTHERS = ("analysis", "signals", "verdicts", "simulate")
+OTHERS = ("analysis", "signals", "verdicts", "simulate", "effect")
 
 
 def main() -> None:
@@ -296,6 +297,8 @@ def main() -> None:
             verdicts.run()
         elif name == "simulate":
             simulate.run(100 if given.quick else 1000)
+        elif name == "effect":
+            effect.run()
         else:
             ALL[name]()
 

@@ -19,6 +19,7 @@ from davylamp.view import text
 from davylamp.view.lines import Look
 from davylamp.view.model import WorkloadView
 from tests.chaos.faulty import Faulty
+from tests.chaos.seeing import Seeing
 from tests.embedded.virtual import World
 from tests.kube.controllers import INGRESS_CLASS, NAMESPACE, deployment, ingress, policy, service
 
@@ -51,7 +52,9 @@ class Process:
 
     def __init__(self, cluster: Cluster, clock: LoopClock) -> None:
         self.api = Faulty(cluster.api(CONTROLLER), clock)
-        self.controller = Controller(self.api, clock, Metrics(clock))
+        seeing = Seeing()
+        self.controller = Controller(self.api, clock, Metrics(clock), counters=seeing)
+        seeing.world = self.controller.world
         self.tasks = [asyncio.create_task(self.controller.watch()), asyncio.create_task(self.controller.work())]
         self.over = asyncio.Event()
         self.api.crashed = self.over.set

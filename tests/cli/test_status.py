@@ -106,6 +106,7 @@ def test_json_and_yaml_are_the_same(davy: Davy, serve: Serve) -> None:
         "inEffect": 10.0,
         "how": "settled for 5 s, not measured",
         "since": "2026-11-23T12:00:05Z",
+        "askedAt": "2026-11-23T12:00:00Z",
     }
     assert [step["state"] for step in content["steps"]] == ["now", "ahead", "ahead"]
     assert len(content["stable"]["pods"]) == 4

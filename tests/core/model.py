@@ -130,6 +130,8 @@ class Cluster:
         self.sick_images: dict[str, Json] = {}
         self.pods_ever: dict[str, str] = {}
         self.logs: dict[str, str] = {}
+        self.hands: dict[Ref, str] = {}
+        """Who last wrote an object."""
         self._numbers = itertools.count(1)
         self._since: dict[Ref, tuple[str, datetime]] = {}
         self.weights: list[float] = []
@@ -165,8 +167,9 @@ class Cluster:
 
     # --- what people and tools do ---
 
-    def edit(self, kind: str, name: str, change: Callable[[Json], None]) -> None:
+    def edit(self, kind: str, name: str, change: Callable[[Json], None], by: str = "kubectl-edit") -> None:
         """Somebody else's write: the gate sees it, then the controllers."""
+        self.hands[Ref(kind, NAMESPACE, name)] = by
         obj = self.get(kind, name)
         before = copy.deepcopy(obj)
         change(obj)
@@ -219,6 +222,7 @@ class Cluster:
                 self.events.append(action)
             return
         self.writes.append(action)
+        self.hands[action.ref] = names.MANAGER
         dies = self.crash_at is not None and len(self.writes) == self.crash_at
         if dies and self.before_write:
             raise Crash
@@ -488,12 +492,18 @@ class Cluster:
     def look(self) -> Plan:
         """One pass of the controller."""
         decided = plan(self.world(), self.now)
+        if decided.hands_wanted:
+            decided = plan(msgspec.structs.replace(self.world(), hands=self.hands), self.now)
         for action in decided.actions:
             self.apply(action)
         if decided.log_wanted is not None:
             self.logs = self.logs | {decided.log_wanted.pod: "fatal: no database"}
         self.weights.append(self.share("hellok8s:v2"))
         return decided
+
+    def wakes(self, decided: Plan) -> datetime | None:
+        """When something happens next if nobody does anything."""
+        return decided.wake_at
 
     def run(self, until: Callable[[], bool] = lambda: False, limit: int = 400) -> Plan:
         """Let the controller work, and time pass where it only waits, until it has nothing to do any more."""
@@ -508,9 +518,10 @@ class Cluster:
             self.settle()
             if self._content() != before:
                 continue
-            if decided.wake_at is None:
+            at = self.wakes(decided)
+            if at is None:
                 return decided
-            self.now = max(decided.wake_at, self.now + timedelta(milliseconds=1))
+            self.now = max(at, self.now + timedelta(milliseconds=1))
         raise AssertionError(f"no end after {limit} passes: {decided.reason}: {decided.message}")
 
 

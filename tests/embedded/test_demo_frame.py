@@ -123,4 +123,5 @@ def test_answers_of_the_proxy_itself_are_named_as_such() -> None:
 def test_a_line_of_a_log_has_the_same_figures() -> None:
     assert line(frame(lambda: in_step(1), recent=counts(v1=217, v2=23, lost=1))) == (
         " 12.3 s  Progressing  step 1 of 3  v2: asked  10 %, seen  9.6 % of 240  lost 1"
+        "  (settled for 5 s, not measured)"
     )

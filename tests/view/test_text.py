@@ -25,7 +25,7 @@ def test_a_release_under_way_shows_both_sides_the_steps_the_weight_and_what_it_w
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %",
         "  canary  hellok8s:v2  2/2 ready  ██                      10 %",
         "  steps   ▶ 10 % (10m)  ○ 50 % (approval)  ○ 100 %",
-        "  weight  10 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
+        "  effect  10 % asked at 12:00:00, in effect since 12:00:05 (settled for 5 s, not measured)",
         "  now     step 1 holds until 12:10:05 (10 min), then step 2, 50 %",
     ]
 
@@ -36,7 +36,7 @@ def test_an_analysis_shows_what_both_served_the_verdict_and_what_it_does_not_cov
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %  1,204 requests  0.08 % errors  p99 31 ms",
         "  canary  hellok8s:v2  2/2 ready  ██                      10 %  133 requests    0.00 % errors  p99 1.2 s",
         "  steps   ▶ 10 % (10m)  ○ 50 % (approval)  ○ 100 %",
-        "  weight  10 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
+        "  effect  10 % asked at 12:00:00, in effect since 12:00:05 (settled for 5 s, not measured)",
         "  verdict not enough data yet: errors needs about 1,400 more canary requests, 2 min at this rate",
         "          one canary pod: a bad pod (or node) can't be told from a bad version; two or more can",
         "  now     step 1 holds until 12:10:05 (10 min), then step 2, 50 %, if it is good enough",
@@ -55,7 +55,7 @@ def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them(
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %",
         "  canary  hellok8s:v2  2/2 ready  ██░░░░░░░░              10 %",
         "  steps   ✔ 10 % (10m)  ▶ 50 % (approval)  ○ 100 %",
-        "  weight  50 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
+        "  effect  50 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
         "  now     step 2: 50 % is set; it counts as in effect 5 s after that (until 12:10:11, 5 s left)",
     ]
 
@@ -63,7 +63,7 @@ def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them(
 def test_after_the_adoption_the_weight_is_what_the_service_selects() -> None:
     lines = text(situations.adopted())
     assert "  canary  hellok8s:v2  4/4 ready  ████████████████████   100 %" in lines
-    assert "  weight  100 % asked for, 100 % in effect (Service web selects only them)" in lines
+    assert "  effect  100 % asked for, 100 % in effect (Service web selects only them)" in lines
 
 
 def test_pods_that_are_not_ready_are_listed_with_when_that_becomes_a_failure() -> None:
@@ -280,7 +280,7 @@ def test_the_same_image_is_said_to_have_another_template() -> None:
 
 def test_without_a_service_the_pods_are_the_weight() -> None:
     cluster = in_step(1, routed=False, steps=[{"weight": 20, "hold": "1m"}, {"weight": 100}])
-    assert "  weight  20 % asked for, 20 % in effect since 12:00:00 (1 of 5 pods)" in text(cluster)
+    assert "  effect  20 % asked for, 20 % in effect since 12:00:00 (1 of 5 pods)" in text(cluster)
 
 
 def test_a_deployment_that_a_person_paused_is_said_to_be() -> None:

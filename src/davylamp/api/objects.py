@@ -241,8 +241,13 @@ class EndpointSlice(Slim, frozen=True):
     def ready_pods(self) -> tuple[str, ...]:
         """Names of the pods that this slice offers to traffic. A condition that is not set means ready
         (discovery.k8s.io/v1: "nil should be interpreted as true")."""
+        return tuple(pod for pod, _ in self.ready_addresses)
+
+    @property
+    def ready_addresses(self) -> tuple[tuple[str, str], ...]:
+        """The same pods, each with its address."""
         return tuple(
-            e.target_ref.name
+            (e.target_ref.name, e.addresses[0] if e.addresses else "")
             for e in self.endpoints or ()
             if e.target_ref is not None and e.conditions.ready is not False
         )

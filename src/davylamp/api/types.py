@@ -356,6 +356,8 @@ class WeightStatus(Slim, frozen=True):
     """The weight that is in effect, in percent."""
     how: str = ""
     """How that is known."""
+    asked_at: datetime | None = None
+    """When it was there to be taken."""
 
 
 class End(Slim, frozen=True):

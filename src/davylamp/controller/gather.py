@@ -13,7 +13,7 @@ from davylamp.controller.known import Known
 from davylamp.controller.since import Since
 from davylamp.core.actions import Ref
 from davylamp.core.judging import told
-from davylamp.core.world import Gate, Judgement, Route, Traffic, World, promised
+from davylamp.core.world import Gate, Judgement, Learned, Observation, Route, Traffic, World, promised
 from davylamp.routers.review import bind
 
 
@@ -27,9 +27,14 @@ class Sources:
         self.gate: Gate = "admission"
         self.judgement: Callable[[Release], Judgement | None] = told
         """What is known of a release under way; where nobody looks here, what its status tells."""
+        self.observation: Callable[[Release], Observation | None] = lambda release: None
+        """What is known of the effect of the last change; nothing where nobody looks here."""
+        self.learned: Callable[[], Mapping[str, Learned]] = dict
 
 
-def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) -> World:
+def gather(
+    sources: Sources, key: Ref, logs: Mapping[str, str] | None = None, hands: Mapping[Ref, str] | None = None
+) -> World:
     """The world of the Deployment `key`. While a release is under way, its own spec says what traffic means."""
     known = sources.known
     deployment = known.deployments.get(key.namespace, key.name)
@@ -60,6 +65,9 @@ def gather(sources: Sources, key: Ref, logs: Mapping[str, str] | None = None) ->
         logs=logs or {},
         gate=sources.gate,
         judgement=sources.judgement(active) if active is not None else None,
+        observation=sources.observation(active) if active is not None else None,
+        learned=sources.learned() if active is not None else {},
+        hands=hands or {},
     )
 
 

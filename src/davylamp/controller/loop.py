@@ -12,7 +12,9 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from davylamp.api.types import ReleasePolicy
+from davylamp.api.types import Release, ReleasePolicy
+from davylamp.controller import hands
+from davylamp.controller.addressed import Addressed
 from davylamp.controller.analyst import WRITTEN_EVERY, Analyst, Opens
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
@@ -20,6 +22,7 @@ from davylamp.controller.history import DEFAULT_LIMIT, prune
 from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known
 from davylamp.controller.looker import Lookers
 from davylamp.controller.metrics import Metrics
+from davylamp.controller.observer import Counters, Observer
 from davylamp.controller.policies import held_by_nobody, mark, plan_policy
 from davylamp.controller.queue import Queue
 from davylamp.controller.since import Since
@@ -73,6 +76,7 @@ class Controller:
         instance: str = "davylamp",
         lookers: Opens | None = None,
         told_every: float = WRITTEN_EVERY,
+        counters: Counters | None = None,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -121,6 +125,12 @@ class Controller:
             told_every=told_every,
         )
         self._sources.judgement = self.analyst.judgement
+        self.observer: Observer | None = None
+        if counters is not None:
+            addressed = Addressed(self._known, self._pods)
+            self.observer = Observer(clock, addressed, counters, metrics, self._ask)
+            self._sources.observation = self.observer.observation
+            self._sources.learned = self.observer.learned
         self.synced = asyncio.Event()
         self._known.releases.listeners.append(metrics.on_release)
         for kind in ("Service", "Ingress", *SPLITTING):
@@ -240,6 +250,8 @@ class Controller:
                 async with asyncio.timeout(LAST_WORDS):
                     await self._writer.drain()
             await self.analyst.close()
+            if self.observer is not None:
+                await self.observer.close()
             await self._pods.close()
             self._canary_of.clear()
             self._key_of.clear()
@@ -304,8 +316,9 @@ class Controller:
 
     async def _look_at_deployment(self, key: Ref) -> None:
         logs: dict[str, str] = {}
+        who: dict[Ref, str] = {}
         for _ in range(PASSES):
-            world = gather(self._sources, key, logs)
+            world = gather(self._sources, key, logs, who)
             self._follow(key, world)
             self.analyst.follow(key, world)
             if _half_seen(world):
@@ -316,10 +329,18 @@ class Controller:
             if decided.log_wanted is not None:
                 logs[decided.log_wanted.pod] = await self._end_of_log(key.namespace, decided.log_wanted)
                 continue
+            if decided.hands_wanted:
+                who |= {ref: await hands.ask(self._api, ref) for ref in decided.hands_wanted}
+                continue
+            if self.observer is not None:
+                self.observer.follow(key, _active(world), decided.awaited)
             if not decided.actions:
                 break
             _tell(world, decided)
             await self._writer.carry_out(decided.actions)
+            if decided.reason == "Drift":
+                self._metrics.drifts.inc()
+                who.clear()
         else:
             log.error("%s: still something to do after %s plans: %s", key, PASSES, decided.message)
             self._queue.add_after(key, 1)
@@ -366,6 +387,11 @@ class Controller:
 def _watches(namespaces: Sequence[str]) -> list[tuple[str, str]]:
     wide = [(kind, "") for kind in CLUSTER_WIDE]
     return wide + [(kind, namespace) for namespace in namespaces or ("",) for kind in (*IN_NAMESPACES, *SPLITTING)]
+
+
+def _active(world: World) -> Release | None:
+    release = world.release
+    return release if release is not None and release.active else None
 
 
 def _half_seen(world: World) -> bool:

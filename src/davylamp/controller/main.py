@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from davylamp import __version__
+from davylamp.controller.addressed import Counting
 from davylamp.controller.logs import Format, set_up
 from davylamp.controller.looker import Lookers
 from davylamp.controller.loop import Controller
@@ -78,6 +79,7 @@ async def run(options: Options) -> None:
             workers=options.workers,
             instance=identity,
             lookers=Lookers(kube, allowed),
+            counters=Counting(allowed),
         )
         if options.listen:
             host, port = await stack.enter_async_context(serving(options.listen, controller, metrics, proxies))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from davylamp.api.types import Release, Side
 from davylamp.signals.checks import Facts
 from davylamp.signals.feedback import Sides
 from davylamp.signals.gather import Pods
+from davylamp.signals.requests import Pods as Counted
 from davylamp.signals.scrape import Target, urls
 
 MOST_STABLE = 100
@@ -28,6 +29,10 @@ class Container(msgspec.Struct, frozen=True):
 
     name: str = ""
     ports: Mapping[str, int] = {}
+    annotations: Mapping[str, str] = {}
+    """Of the pods."""
+    probes: float = 0.0
+    """How often a pod is asked by its kubelet, in a second."""
 
 
 def container_of(replica_set: ReplicaSet | None, service: Service | None) -> Container:
@@ -42,7 +47,27 @@ def container_of(replica_set: ReplicaSet | None, service: Service | None) -> Con
         target = backend.port if backend.target_port is None else backend.target_port
         if isinstance(target, int) and target not in ports.values():
             ports[backend.name or str(target)] = target
-    return Container(containers[0].get("name", "") if containers else "", ports)
+    annotations = (content.get("metadata") or {}).get("annotations") or {}
+    probes = sum(map(_probes, containers))
+    return Container(containers[0].get("name", "") if containers else "", ports, annotations, probes)
+
+
+def _probes(container: dict[str, Any]) -> float:
+    found = (container.get(f"{kind}Probe") or {} for kind in ("readiness", "liveness"))
+    return sum(1 / max(one.get("periodSeconds") or 10, 1) for one in found if "httpGet" in one or "grpc" in one)
+
+
+def served(
+    addresses: Mapping[str, str], canary: Collection[str], containers: tuple[Container, Container], scraping: Scraping
+) -> Counted:
+    """Where pods can be asked that Services offer to traffic; `addresses` by their names."""
+    sides: tuple[list[Target], list[Target]] = ([], [])
+    for pod, address in sorted(addresses.items()):
+        side = pod in canary
+        container = containers[side]
+        sides[side].append(Target(pod, urls(address, container.ports, container.annotations, scraping)))
+    probes = (containers[0].probes, containers[1].probes)
+    return Counted(tuple(sides[0]), tuple(sides[1]), probes)
 
 
 def measured(

@@ -9,6 +9,7 @@ from davylamp.kube.clock import Clock
 
 STEP_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 LOOK_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+EFFECT_SECONDS = (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 300)
 RECONCILE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
@@ -48,6 +49,19 @@ class Metrics:
             ["kind"],
             buckets=RECONCILE_SECONDS,
             registry=registry,
+        )
+        self.effect_seconds = Histogram(
+            "davylamp_effect_seconds",
+            "How long a change of the routing took until it was in effect: seen by counting requests, or assumed.",
+            ["kind", "known"],
+            buckets=EFFECT_SECONDS,
+            registry=registry,
+        )
+        self.effect_looks = Counter(
+            "davylamp_effect_looks", "Looks at the requests of releases that wait for that.", registry=registry
+        )
+        self.drifts = Counter(
+            "davylamp_drifts", "Changes of the routing by other hands that were put right.", registry=registry
         )
         self.analyses = Gauge("davylamp_analyses", "Releases that are being analysed.", registry=registry)
         self.looks = Counter(

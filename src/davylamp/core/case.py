@@ -136,9 +136,9 @@ class Case(msgspec.Struct, frozen=True):
             canary_hash=self.release.spec.canary.hash,
         )
 
-    def settled(self, *refs: Ref) -> datetime:
-        """When all of these have been as they are for the settling time, if nothing changes."""
-        settle = timedelta(seconds=self.release.spec.settle_seconds)
+    def settled(self, *refs: Ref, seconds: float | None = None) -> datetime:
+        """When all of these have been as they are for so long (None: the settling time), if nothing changes."""
+        settle = timedelta(seconds=self.release.spec.settle_seconds if seconds is None else seconds)
         return max((self.world.since[ref] + settle for ref in refs if ref in self.world.since), default=_LONG_AGO)
 
     def step(self, number: int) -> Step:
@@ -156,7 +156,7 @@ class Case(msgspec.Struct, frozen=True):
         return tuple(
             self._selecting(service, pod_hash)
             for service in self.services
-            if pin_of(service) != (pod_hash or "") and not (unpinned and pin_of(service))
+            if _off(service, pod_hash) and not (unpinned and pin_of(service))
         )
 
     def lead(self, pod_hash: str | None) -> tuple[Patch, ...]:
@@ -201,6 +201,11 @@ class Case(msgspec.Struct, frozen=True):
 def pin_of(service: Service) -> str:
     """The pod-template-hash in a Service's selector, "" for none."""
     return service.spec.selector.get(HASH_LABEL, "")
+
+
+def _off(service: Service, pod_hash: str | None) -> bool:
+    """Whether a Service selects otherwise; one that others took the selector from has our mark still."""
+    return pin_of(service) != (pod_hash or "") or (pod_hash is None and names.PINNED_BY in service.metadata.annotations)
 
 
 def unpause(deployment: Deployment) -> tuple[Patch, ...]:

@@ -6,7 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from davylamp.core.actions import Action
+from davylamp.core.actions import Action, Ref
+from davylamp.core.world import Awaited
 
 
 class LogWanted(msgspec.Struct, frozen=True):
@@ -25,3 +26,7 @@ class Plan(msgspec.Struct, frozen=True):
     message: str = ""
     wake_at: datetime | None = None
     log_wanted: LogWanted | None = None
+    hands_wanted: tuple[Ref, ...] = ()
+    """Objects of which it matters who wrote them last."""
+    awaited: Awaited | None = None
+    """A change that waits to be seen in effect."""

@@ -7,6 +7,9 @@ import hashlib
 FINALIZER = "davylamp.dev/release"
 """Keeps a Release or a ReleasePolicy until the traffic is taken away from the canary."""
 
+MANAGER = "davylamp"
+"""The field manager of our writes."""
+
 MANAGED_BY = {"app.kubernetes.io/managed-by": "davylamp"}
 RELEASE_LABEL = "davylamp.dev/release"
 """On the objects of a release: its name."""

@@ -23,17 +23,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import msgspec
+
 from davylamp.api.types import Command, Phase, WeightStatus
 from davylamp.api.units import readable, seconds
 from davylamp.core import health, names, status
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
+from davylamp.core.drift import drifted, put_right
+from davylamp.core.effect import AT_LEAST, Missing, awaited, counted, seen_of
 from davylamp.core.judging import awaits, ends_early, worse
 from davylamp.core.promotion import finish, give_back, give_over, keeping, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
 from davylamp.core.start import watch_over
-from davylamp.core.step import Missing, bring_about, reach_of, saturable
+from davylamp.core.step import bring_about, by_pods, reach_of, saturable
 from davylamp.core.world import World
 
 __all__ = ["LogWanted", "Plan", "plan"]
@@ -165,7 +169,7 @@ def stepping(case: Case, now: datetime) -> Plan:
     decided = _leave(case, now) if case.release.status.step else _enter(case, 1, now)
     failing = _illness(case, now)
     if isinstance(failing, datetime) and (decided.wake_at is None or failing < decided.wake_at):
-        return Plan(decided.actions, decided.reason, decided.message, failing)
+        return msgspec.structs.replace(decided, wake_at=failing)
     return decided
 
 
@@ -176,10 +180,34 @@ def _leave(case: Case, now: datetime) -> Plan:
     waiting = _waits(case, number, now)
     if waiting is None:
         return promote(case, now) if number == len(release.spec.steps) else _enter(case, number + 1, now)
-    kept = bring_about(case, release.spec.steps[number - 1], now)
+    step = release.spec.steps[number - 1]
+    off = drifted(case, step)
+    if off:
+        return put_right(case, off, now)
+    kept = bring_about(case, step, now)
     if isinstance(kept, Missing) and kept.actions:
         return Plan(kept.actions, "Converging", kept.message, kept.wake_at)
-    return waiting
+    return _counting(case, waiting, now)
+
+
+def _counting(case: Case, waiting: Plan, now: datetime) -> Plan:
+    """What is waited for; and for some time, what requests say of a split that the number of pods makes."""
+    awaited_, since = by_pods(case), case.release.status.step_since or now
+    until = since + timedelta(seconds=AT_LEAST)
+    found = seen_of(case, awaited_) if awaited_ is not None else None
+    if awaited_ is None or case.release.spec.paused is not None:
+        return waiting
+    if found is not None and found.answer == "seen":
+        weight = case.release.status.weight
+        how = f"{weight.how}, {counted(found)}"
+        phase, message = Phase.PROGRESSING, f"by {how}"
+        told = msgspec.structs.replace(weight, how=how)
+        written = status.entered(case.release, now, phase=phase, reason="Counted", message=message, weight=told)
+        return Plan((written,), "Counted", message)
+    if until <= now:
+        return waiting
+    wake_at = until if waiting.wake_at is None else min(until, waiting.wake_at)
+    return msgspec.structs.replace(waiting, awaited=awaited_, wake_at=wake_at)
 
 
 def _waits(case: Case, number: int, now: datetime) -> Plan | None:
@@ -209,12 +237,16 @@ def _enter(case: Case, number: int, now: datetime) -> Plan:
         return Plan((), "Paused", f"paused before step {number}{_said(release.spec.paused)}")
     if step.weight == 100 and not saturable(case):
         return promote(case, now)
+    stood = seen_of(case, awaited(case, step)) is not None
+    off = drifted(case, step) if stood else ()
+    if off:
+        return put_right(case, off, now)
     reached = bring_about(case, step, now)
     if isinstance(reached, Missing):
-        return Plan(reached.actions, "Converging", f"step {number}: {reached.message}", reached.wake_at)
+        return _missing(case, number, reached, now)
     if number == len(release.spec.steps) and step.weight == 100 and not (step.hold or step.approve):
         return promote(case, now)
-    weight = WeightStatus(asked=step.weight, in_effect=reached.weight, how=reached.how)
+    weight = WeightStatus(step.weight, reached.weight, reached.how, reached.asked)
     reach = reach_of(case, step)
     message = f"step {number} of {len(release.spec.steps)}: {reach} to {release.spec.canary.image}"
     written = status.in_effect(release, now, number, weight, message)
@@ -222,6 +254,20 @@ def _enter(case: Case, number: int, now: datetime) -> Plan:
         return Plan((written,), "StepInEffect", message)
     text = f"{message} is in effect; then it waits for approval: `davy approve {release.spec.deployment}`"
     return Plan((case.announce("ApprovalNeeded", text, key=str(number)), written), "StepInEffect", message)
+
+
+def _missing(case: Case, number: int, missing: Missing, now: datetime) -> Plan:
+    """What step `number` waits for; that it is not in effect long after it should be is told, once."""
+    message = f"step {number}: {missing.message}"
+    plan_ = Plan(missing.actions, "Converging", message, missing.wake_at, awaited=missing.awaited)
+    since = case.release.status.step_since
+    told_ = [one for one in case.release.status.history if one.reason == "NotInEffect"]
+    if not missing.overdue or any(since is None or one.time > since for one in told_):
+        return plan_
+    text = f"{message}; it is waited for. Do requests come past the route, or does it not reach the proxies?"
+    written = status.entered(case.release, now, phase=Phase.PROGRESSING, reason="NotInEffect", message=text)
+    event = case.announce("NotInEffect", text, warning=True, key=str(number))
+    return msgspec.structs.replace(plan_, actions=(event, written))
 
 
 POLICIES: tuple[Policy, ...] = (

@@ -19,9 +19,10 @@ from davylamp.core import manifests, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
+from davylamp.core.effect import Missing, kinds, settle_of
 from davylamp.core.rollback import unmade
 from davylamp.core.routing import rerouted, unconverged
-from davylamp.core.step import Missing, bring_about, saturable
+from davylamp.core.step import bring_about, saturable
 
 FULL = Step(weight=100)
 ROOM = Step(weight=99)
@@ -35,7 +36,8 @@ def promote(case: Case, now: datetime) -> Plan:
     if wanted is not None:
         reached = bring_about(case, wanted, now)
         if isinstance(reached, Missing):
-            return Plan(reached.actions, "Promoting", f"completing: {reached.message}", reached.wake_at)
+            message = f"completing: {reached.message}"
+            return Plan(reached.actions, "Promoting", message, reached.wake_at, awaited=reached.awaited)
         if case.release.spec.keep_old_seconds and case.services:
             return _completed_for_now(case, now)
     return give_over(case, "giving the canary's pods to the Deployment")
@@ -146,7 +148,8 @@ def finish(case: Case, now: datetime) -> Plan:
 def _tidy(case: Case, now: datetime) -> Plan:
     """The user's Service as it was, our own objects gone, and the end told."""
     actions: list[Action] = [*case.select(None), *case.lead(None)]
-    wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
+    refs = [ref for route in case.world.routes for ref in route.refs]
+    wait = case.settled(*refs, seconds=settle_of(case, kinds(case)).seconds)
     made = unmade(case)
     if made:
         waiting = unconverged(case, None)

@@ -16,6 +16,8 @@ from davylamp.core import names, status, subsets
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
+from davylamp.core.drift import put_right
+from davylamp.core.effect import awaited_back, back, seen_of
 from davylamp.core.manifests import unavailable
 from davylamp.core.routing import rerouted, unconverged
 
@@ -26,7 +28,7 @@ def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str
     end = End(phase, reason, message)
     told: tuple[Action, ...] = ()
     if phase is Phase.ROLLED_BACK:
-        text = f"taking release {case.release.metadata.name} back: {message}"
+        text = f"taking release {case.release.metadata.name} back{_freed(case)}: {message}"
         told = (case.announce("ReleaseRollingBack", text, warning=True),)
     return Plan((*told, status.turned_back(case.release, now, end)), reason, message)
 
@@ -62,18 +64,34 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
             return Plan((), "RollingBack", waiting)
         actions += case.select(case.release.spec.stable.hash)
     actions += (*rerouted(case, None), *case.lead(None if own else case.release.spec.stable.hash))
+    waits = awaited_back(case)
+    if actions and seen_of(case, waits) is None:
+        return Plan(tuple(actions), "RollingBack", f"taking the traffic away from the canary{_freed(case)}")
     if actions:
-        return Plan(tuple(actions), "RollingBack", "taking the traffic away from the canary")
+        undone = put_right(case, actions, now)
+        if undone.reason != "Fight":
+            return undone
+        # Whatever others do to the routes: without pods nobody reaches the canary.
+        return Plan(undone.actions, "RollingBack", undone.message) if undone.actions else None
     # A canary that never served and can't now has nothing to drain.
     if not case.release.status.step and not canary.status.ready_replicas:
         return None
     waiting = unconverged(case, None)
     if waiting:
         return Plan((), "RollingBack", f"no traffic is sent to the canary; {waiting}")
-    at = case.settled(*refs)
-    if at > now:
-        return Plan((), "RollingBack", "no traffic is sent to the canary; waiting until that is in effect", at)
-    return None
+    missing = back(case, waits, now, *refs)
+    if missing is None:
+        return None
+    message = f"no traffic is sent to the canary; {missing.message}"
+    return Plan((), "RollingBack", message, missing.wake_at, awaited=missing.awaited)
+
+
+def _freed(case: Case) -> str:
+    """That clients which are kept at the canary are sent elsewhere by what is deleted."""
+    pins = [
+        route.sticky for route in case.world.routes if route.sticky and route.effective(case.context(route)) is not None
+    ]
+    return f" (which also frees the clients that {' and '.join(pins)} keeps there)" if pins else ""
 
 
 def _subsets(case: Case, end: End, now: datetime) -> Plan | None:

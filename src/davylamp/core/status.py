@@ -12,6 +12,8 @@ from davylamp.core.actions import Patch, Ref
 
 HISTORY = 20
 """How many transitions a Release remembers."""
+DRIFTS = 5
+"""How many of them may be about what was put right."""
 
 
 def entered(release: Release, now: datetime, *, phase: Phase, reason: str, message: str, **fields: object) -> Patch:
@@ -36,10 +38,12 @@ def entered(release: Release, now: datetime, *, phase: Phase, reason: str, messa
 
 
 def _before(release: Release) -> tuple[Transition, ...]:
-    """The history so far. The start has no write of its own: it is the Release's creation."""
+    """The history so far. The start has no write of its own: it is the Release's creation. Of what was put right the
+    last few are kept, so that a fight leaves room for the rest."""
     created = release.metadata.creation_timestamp
+    drifts = [one for one in release.status.history if one.reason == "Drift"][:-DRIFTS]
     if release.status.history or created is None:
-        return release.status.history
+        return tuple(one for one in release.status.history if one not in drifts)
     return (Transition(created, "Started", f"{release.spec.canary.image}, against {release.spec.stable.image}"),)
 
 
@@ -50,8 +54,14 @@ def _content(status: ReleaseStatus) -> dict[str, object]:
     if content.pop("analysis", None) is not None and status.phase.final:
         content["analysis"] = {"state": None}
     cleared = {name: None for name in ("finishedAt", "end", "stepSince", "keptUntil") if name not in content}
-    weight = {"asked": status.weight.asked, "inEffect": status.weight.in_effect, "how": status.weight.how}
+    weight = {"askedAt": None, **_weight(status.weight)}
     return {"phase": status.phase, "step": status.step, **content, "weight": weight, **cleared}
+
+
+def _weight(weight: WeightStatus) -> dict[str, object]:
+    """Every field that is not absent, also where it has its default."""
+    made: dict[str, object] = {"asked": weight.asked, "inEffect": weight.in_effect, "how": weight.how}
+    return made if weight.asked_at is None else made | {"askedAt": msgspec.to_builtins(weight.asked_at)}
 
 
 def in_effect(release: Release, now: datetime, number: int, weight: WeightStatus, message: str) -> Patch:

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
-
 from davylamp.api.types import Step
-from davylamp.api.units import count, readable
+from davylamp.api.units import count
 from davylamp.core import manifests, names, replicas, subsets
 from davylamp.core.actions import Action, Create, Patch, Ref
 from davylamp.core.case import Case
+from davylamp.core.effect import Missing, Reached, awaited, exposure_of, in_effect
 from davylamp.core.matching import exposed
 from davylamp.core.routing import as_actions, rerouted, unconverged
 from davylamp.core.subsets import Unready
-from davylamp.core.world import Exposure
-
-
-class Reached(msgspec.Struct, frozen=True):
-    """The exposure is in effect: `weight` percent reach the canary, known by `how`."""
-
-    weight: float
-    how: str
-
-
-class Missing(msgspec.Struct, frozen=True):
-    """The exposure is not in effect yet: what to write, what is waited for, and until when."""
-
-    message: str
-    actions: tuple[Action, ...] = ()
-    wake_at: datetime | None = None
+from davylamp.core.world import Awaited, Exposure
 
 
 def bring_about(case: Case, step: Step, now: datetime) -> Reached | Missing:
@@ -42,7 +26,7 @@ def bring_about(case: Case, step: Step, now: datetime) -> Reached | Missing:
         or _pods(case, pods)
         or _preview(case, pods)
         or _endpoints(case, step, pods)
-        or (_switch(case, now) if step.weight == 100 else _route(case, step, now))
+        or (_switch(case, step, now) if step.weight == 100 else _route(case, step, now))
     )
 
 
@@ -58,11 +42,6 @@ def wanted_pods(case: Case, step: Step) -> int:
         explicit=step.replicas,
         chosen=bool(exposed.match or exposed.mirror or case.release.spec.preview),
     )
-
-
-def exposure_of(case: Case, step: Step) -> Exposure:
-    """What `step` wants of the routes: the release's matches hold in every step, its own besides."""
-    return Exposure(step.weight, (*case.release.spec.match, *step.match), step.mirror or 0)
 
 
 def reach_of(case: Case, step: Step) -> str:
@@ -140,7 +119,7 @@ def _pods_of(pods: int) -> str:
 def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """The weight in the routes, or where there are none by the Service's selector, or the pods themselves."""
     if case.switching:
-        return _unswitched(case, now)
+        return _unswitched(case, step, now)
     if not case.routed:
         assert case.deployment is not None
         canary, stable = wanted_pods(case, step), case.deployment.spec.replicas
@@ -160,10 +139,31 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
     if waiting:
         return Missing(waiting)
     refs = [ref for route in case.world.routes for ref in route.refs]
-    return _settled(case, step.weight, now, *refs, *_preview_ref(case))
+    return in_effect(case, awaited(case, step), step.weight, now, *refs, *_preview_ref(case))
 
 
-def _unswitched(case: Case, now: datetime) -> Reached | Missing:
+def by_pods(case: Case) -> Awaited | None:
+    """The split of the step in effect, where the number of pods makes it and requests haven't told of it yet. Nobody
+    waits for that."""
+    status = case.release.status
+    step = case.step(status.step)
+    if case.pins or not case.services or not 0 < step.weight < 100 or _COUNTED in status.weight.how:
+        return None
+    before = _pods_share(case, case.step(status.step - 1)) if status.step > 1 else 0.0
+    settle = case.release.spec.settle_seconds
+    return Awaited(f"{status.step}=pods", before, _pods_share(case, step), settle=settle)
+
+
+_COUNTED = "requests"
+
+
+def _pods_share(case: Case, step: Step) -> float:
+    assert case.deployment is not None
+    canary = wanted_pods(case, step)
+    return canary / (canary + case.deployment.spec.replicas) if canary else 0.0
+
+
+def _unswitched(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """None of the traffic: the Services select only stable's pods, whoever moved them."""
     moved = case.select(case.release.spec.stable.hash)
     if moved:
@@ -172,8 +172,10 @@ def _unswitched(case: Case, now: datetime) -> Reached | Missing:
         left = case.ready_endpoints(service.metadata.name)
         if left:
             return Missing(f"{left} canary pods are still in the endpoints of Service {service.metadata.name}")
-    reached = _settled(case, 0, now, *_service_refs(case), *_preview_ref(case))
-    return Reached(0, f"{_named(case)} selects only stable's pods") if isinstance(reached, Reached) else reached
+    reached = in_effect(case, awaited(case, step), 0, now, *_service_refs(case), *_preview_ref(case))
+    if isinstance(reached, Missing):
+        return reached
+    return Reached(0, f"{_named(case)} selects only stable's pods")
 
 
 def _prepared(case: Case, now: datetime) -> Missing | None:
@@ -188,7 +190,7 @@ def _prepared(case: Case, now: datetime) -> Missing | None:
     return Missing("what the route leads to is given time to take effect", wake_at=at) if at > now else None
 
 
-def _switch(case: Case, now: datetime) -> Reached | Missing:
+def _switch(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """All of the traffic: the Services themselves select the canary's pods. (Without any nothing is sent.)"""
     if not case.services:
         return Reached(100, "all pods")
@@ -203,7 +205,7 @@ def _switch(case: Case, now: datetime) -> Reached | Missing:
         left = case.other_endpoints(service.metadata.name)
         if left:
             return Missing(f"{left} stable pods are still in the endpoints of Service {service.metadata.name}")
-    return _settled(case, 100, now, *_service_refs(case))
+    return in_effect(case, awaited(case, step), 100, now, *_service_refs(case))
 
 
 def _missing(found: Unready | None) -> Missing | None:
@@ -221,14 +223,6 @@ def _service_refs(case: Case) -> tuple[Ref, ...]:
 
 def _preview_ref(case: Case) -> tuple[Ref, ...]:
     return (case.ref("Service", case.release.spec.preview),) if case.release.spec.preview else ()
-
-
-def _settled(case: Case, weight: int, now: datetime, *refs: Ref) -> Reached | Missing:
-    at = case.settled(*refs)
-    settle = readable(case.release.spec.settle_seconds)
-    if at > now:
-        return Missing(f"{weight} % is set; it counts as in effect {settle} after that", wake_at=at)
-    return Reached(weight, f"settled for {settle}, not measured")
 
 
 def saturable(case: Case) -> bool:

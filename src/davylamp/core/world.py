@@ -131,6 +131,10 @@ class Route(Protocol):
     def refs(self) -> tuple[Ref, ...]:
         """The objects whose content decides where requests go; they must be unchanged for the settling time."""
 
+    @property
+    def sticky(self) -> str:
+        """What keeps clients at the version that they are at whatever the weight, for people; "" for nothing."""
+
 
 class Judgement(msgspec.Struct, frozen=True):
     """What the comparison of the two versions says at this moment. None of the three: more data is needed."""
@@ -142,6 +146,55 @@ class Judgement(msgspec.Struct, frozen=True):
     """A check is without data."""
     message: str = ""
     """Why, with the numbers, and what is still needed."""
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A change of who reaches the canary that is written and is to take effect: what to count requests for.
+
+    Shares are of all requests, from 0 to 1.
+    """
+
+    key: str
+    """Another one for each change, and after it was put right."""
+    before: float
+    after: float | None
+    """None where no share could tell: clients stay where they are, or only those who are chosen reach the canary."""
+    sure: bool = True
+    """False: who is chosen whatever the weight reaches the canary besides, so that `before` has to be measured."""
+    all_of_it: bool = False
+    """It moves all requests, by whatever way they come."""
+    kinds: tuple[str, ...] = ()
+    """Of the objects that were written: each has its own time to effect."""
+    settle: float = 5.0
+    """Seconds after which it counts as in effect where nothing can be measured."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What the pods' counters have told of a change since it was written."""
+
+    awaited: Awaited
+    asked: datetime
+    """When it was there to be taken."""
+    answer: Literal["seen", "unclear", "against", "blind"] = "unclear"
+    """`against`: most lately the split was still the old one; `blind`: there is nothing that counts requests."""
+    seconds: float = 0.0
+    """From `asked` until it was seen."""
+    stable: int = 0
+    canary: int = 0
+    """Requests that were counted: since the change seems to have come, or else lately."""
+    moved: bool = False
+    """The share has left the one before, though it is not what it should be."""
+    counts: bool = True
+    """The canary's pods are known to count: else nothing follows from nothing."""
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """How long changes of one kind of object took to be seen in effect, in this process."""
+
+    seconds: float
+    """After which a change may be taken to be in effect."""
+    changes: int
+    """From how many that was learned."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -171,6 +224,12 @@ class World(msgspec.Struct, frozen=True):
     gate: Gate = "admission"
     judgement: Judgement | None = None
     """Of the release that is under way; None where there is none (yet)."""
+    observation: Observation | None = None
+    """Of the change that was last waited for; None where nobody looks, or not yet."""
+    learned: Mapping[str, Learned] = {}
+    """By kind of object, where enough was measured."""
+    hands: Mapping[Ref, str] = {}
+    """Who last wrote an object, where a plan asked for it: a field manager's name, "" where it isn't known."""
 
     @property
     def release(self) -> Release | None:

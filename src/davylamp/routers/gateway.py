@@ -68,6 +68,12 @@ class GatewayRoute(msgspec.Struct, frozen=True):
     def refs(self) -> tuple[Ref, ...]:
         return (Ref(self.kind, self.namespace, self.route_name),)
 
+    @property
+    def sticky(self) -> str:
+        """Sessions that the route itself keeps (GEP-1619): a client stays at its version."""
+        kept = [rule for rule in self._plain() if rule.get("sessionPersistence") and self._place.sends(rule)]
+        return f"the session persistence of {self.name}" if kept else ""
+
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted:
         """One patch of the user's route, or nothing. Its rules without us are what counts, also while a release runs:
         what somebody else changes in them is divided anew, and what they change of ours is put right."""

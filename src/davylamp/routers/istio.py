@@ -46,6 +46,11 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         rules = (Ref("DestinationRule", self.namespace, name) for name in sorted(known))
         return (Ref("VirtualService", self.namespace, self.vs_name), *rules)
 
+    @property
+    def sticky(self) -> str:
+        """Nothing: the weight decides for each request, and a consistent hash only among the pods of a version."""
+        return ""
+
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted:
         """What is left to write: one patch of the VirtualService, or nothing.
 

@@ -72,6 +72,14 @@ class NginxRoute(msgspec.Struct, frozen=True):
         found = (self.ingress_name, canary_name(self.ingress_name, self.service))
         return tuple(Ref("Ingress", self.namespace, name) for name in found)
 
+    @property
+    def sticky(self) -> str:
+        """Cookie affinity: a client that has the cookie stays at its version until our Ingress is deleted."""
+        notes = self.ingress.metadata.annotations if self.ingress is not None else {}
+        if notes.get(PREFIX + "affinity") != "cookie":
+            return ""
+        return f"the cookie affinity of Ingress {self.ingress_name}"
+
     def desired(self, exposure: Exposure | None, context: RouteContext) -> Wanted:
         """What is left to write. One write for a new canary Ingress, already with its weight; one for a new weight,
         together with whatever else had been changed by other hands; one to delete it.

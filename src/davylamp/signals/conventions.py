@@ -212,6 +212,30 @@ def detect(exposition: Exposition, names: Names | None = None) -> Choice:
     return Choice(chosen, measured, tuple(findings))
 
 
+def counter(exposition: Exposition, names: Names | None = None) -> Choice | None:
+    """What counts requests, whether it tells how they ended or not; one that has counted something goes first."""
+    found = [one for one in _candidates(names or Names()) if one.requests and _there(exposition, one.requests)]
+    chosen = min(found, key=lambda one: not _counting(exposition, one), default=None)
+    return Choice(msgspec.structs.replace(chosen, failures=""), None) if chosen is not None else None
+
+
+def _there(exposition: Exposition, name: str) -> bool:
+    """The metric may have no series before its first request, but a line about its type."""
+    family = name.removesuffix("_total").removesuffix("_count")
+    return name in exposition.samples or name in exposition.types or family in exposition.types
+
+
+def _counting(exposition: Exposition, convention: Convention) -> bool:
+    series = exposition.samples.get(convention.requests, {})
+    return any(value > 0 and _counts(key, convention.only) for key, value in series.items())
+
+
+def vague(key: str) -> bool:
+    """Does a series not tell what was asked for, so that probes may be among what it counts?"""
+    given = dict(labels(key))
+    return not any(name in given for name in (*PATHS, "grpc_service", "rpc_service"))
+
+
 def _candidates(names: Names) -> Iterator[Convention]:
     """What the policy names first, and in its place only that."""
     latency = names.latency.removesuffix("_bucket")

@@ -128,6 +128,11 @@ async def _ask(
 
 def choose(scrapes: Iterable[Scrape], names: Names | None = None) -> Choice:
     """What the series of all these pods together would feed; to be kept for the length of a release."""
+    return detect(merged(scrapes), names)
+
+
+def merged(scrapes: Iterable[Scrape]) -> Exposition:
+    """The series of all these pods together."""
     samples: dict[str, dict[str, float]] = {}
     types: dict[str, str] = {}
     for one in scrapes:
@@ -135,7 +140,7 @@ def choose(scrapes: Iterable[Scrape], names: Names | None = None) -> Choice:
             types |= one.exposition.types
             for name, series in one.exposition.samples.items():
                 samples.setdefault(name, {}).update(series)
-    return detect(Exposition(samples, types), names)
+    return Exposition(samples, types)
 
 
 def seen(scrape: Scrape, choice: Choice) -> Seen | None:

@@ -94,6 +94,8 @@ class WeightView(Shown, frozen=True):
     """How the weight in effect is known."""
     since: datetime | None
     """Since when it is, where that is known."""
+    asked_at: datetime | None = None
+    """When it was asked for, where that is known and it is in effect."""
 
 
 class ReleaseView(Shown, frozen=True):
@@ -248,7 +250,8 @@ def _weight(case: Case, asked: int) -> WeightView:
         return _weight_of_adopted(case, asked)
     if case.canary is None and not case.living_pods:
         return WeightView(asked, 0, "no pods", None)
-    return WeightView(asked, status.weight.in_effect, status.weight.how, status.step_since)
+    asked_at = status.weight.asked_at if status.weight.asked == asked else None
+    return WeightView(asked, status.weight.in_effect, status.weight.how, status.step_since, asked_at)
 
 
 def _weight_of_adopted(case: Case, asked: int) -> WeightView:

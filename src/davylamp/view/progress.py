@@ -59,6 +59,8 @@ class Progress(msgspec.Struct, frozen=True):
     waits: WaitsView | None
     end: Phase | None = None
     """Where it ends, where it is being taken back or will be by the next write."""
+    trouble: str = ""
+    """In a few words, why it doesn't get on although nobody is asked anything."""
 
 
 def of(case: Case, decided: Plan, now: datetime) -> Progress:
@@ -79,9 +81,26 @@ def of(case: Case, decided: Plan, now: datetime) -> Progress:
         waits = WaitsView(decided.message, _unless(decided.wake_at, deadline), deadline=deadline)
         return Progress("Promoting", len(release.spec.steps), 100, decided.message, waits)
     aim = _aim(release, decided, now)
+    trouble = _TROUBLE.get(release.status.history[-1].reason, "") if release.status.history else ""
+    if trouble and release.spec.paused is None:
+        # The controller has counted; who doesn't can't know better.
+        message = release.status.message
+        return Progress(
+            release.status.phase.value,
+            aim,
+            release.spec.steps[aim - 1].weight,
+            message,
+            WaitsView(message),
+            None,
+            trouble,
+        )
     waits = _waits(case, decided, now)
     state = decided.reason if decided.reason in ("Paused", "AwaitingApproval") else release.status.phase.value
     return Progress(state, aim, release.spec.steps[aim - 1].weight, waits.what, waits)
+
+
+_TROUBLE = {"NotInEffect": "not in effect", "Fight": "others change its routing again and again"}
+"""What the last transition says of a release that waits for it to be over."""
 
 
 def _end(release: Release, decided: Plan) -> Phase | None:

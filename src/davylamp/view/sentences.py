@@ -96,6 +96,9 @@ def _progressing(this: Situation) -> Said:
     if untouched and made is not None and made + NEGLECTED < this.now:
         quiet = ago((this.now - made).total_seconds())
         return Said("bad", f"{this.state}, {step}: nothing has been done for {quiet}", (), (_NO_CONTROLLER,))
+    if going.trouble:
+        on = f"`davy promote {this.name}` completes it all the same"
+        return Said("bad", f"{this.state}, {step}: {going.trouble}", (going.message,), (_take_back(this), on))
     return Said("busy", f"{this.state}, {step}")
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from davylamp.view.lines import Line, Look, Span, Style, bar, columns, cut, fold, width_of
-from davylamp.view.model import SideView, StepView, WorkloadView
+from davylamp.view.model import SideView, StepView, WeightView, WorkloadView
 from davylamp.view.pods import PodView
 from davylamp.view.words import SAME_IMAGE, ago, left, milliseconds, pair, percent, short
 
@@ -206,13 +206,24 @@ def _weight(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
     weight = view.weight
     if weight is None or view.release is None:
         return
-    since = f" since {look.at(weight.since, now)}" if weight.since is not None else ""
-    how = f" ({weight.how})" if weight.how else ""
-    effect = f"{percent(weight.in_effect)} in effect{since}{how}"
-    yield from _labelled("weight", Span(f"{percent(weight.asked)} asked for, {effect}"))
+    yield from _labelled("effect", Span(_effect(weight, look, now)))
     chosen = next((step.match for step in view.steps if step.state in ("now", "coming")), "")
     if chosen:
         yield from _labelled("testers", Span(look.text(chosen)))
+
+
+def _effect(weight: WeightView, look: Look, now: datetime) -> str:
+    """What was asked for, what is in effect, and how that is known."""
+    how = look.text(weight.how)
+    since = f" since {look.at(weight.since, now)}" if weight.since is not None else ""
+    told = f" ({how})" if how else ""
+    if weight.asked_at is None:
+        return f"{percent(weight.asked)} asked for, {percent(weight.in_effect)} in effect{since}{told}"
+    asked = f"{percent(weight.asked)} asked at {look.at(weight.asked_at, now)}"
+    if how.startswith("seen"):
+        return f"{asked}, {how}"
+    same = "" if weight.asked == weight.in_effect else f"{percent(weight.in_effect)} "
+    return f"{asked}, {same}in effect{since}{told}"
 
 
 def _verdict(view: WorkloadView, look: Look) -> Iterator[Line]:

@@ -67,7 +67,7 @@ class Embedded:
 
 
 @contextlib.asynccontextmanager
-async def stage(say: Callable[[str], None]) -> AsyncIterator[Embedded]:
+async def stage(say: Callable[[str], None], throttle: float = THROTTLE) -> AsyncIterator[Embedded]:
     """A cluster in this process with Traefik, which ends with the block. Raises EmbeddedError."""
     for name in PROGRAMS:
         program(name)
@@ -80,7 +80,7 @@ async def stage(say: Callable[[str], None]) -> AsyncIterator[Embedded]:
         web, admin = (f"{LOOPBACK}:{port}" for port in free_ports(LOOPBACK, 2))
         embedded = Embedded(state, here.kubeconfigs, f"http://{web}/")
         stack.push_async_callback(embedded.end)
-        await _start_traefik(embedded, web, admin)
+        await _start_traefik(embedded, web, admin, throttle)
         yield embedded
 
 
@@ -98,10 +98,10 @@ def _logged_to(file: Path) -> Iterator[None]:
         handler.close()
 
 
-async def _start_traefik(embedded: Embedded, web: str, admin: str) -> None:
+async def _start_traefik(embedded: Embedded, web: str, admin: str, throttle: float = THROTTLE) -> None:
     log = embedded.state / "traefik.log"
     with log.open("wb") as out:
-        command = traefik.command(web, admin, throttle=THROTTLE)
+        command = traefik.command(web, admin, throttle=throttle)
         process = embedded.spawn(command, kubeconfig=embedded.traefik_kubeconfig, stdout=out, stderr=out)
     async with aiohttp.ClientSession() as session, asyncio.timeout(READY):
         while True:

@@ -112,8 +112,15 @@ def line(frame: Frame) -> str:
         f"{frame.elapsed:5.1f} s  {frame.view.state:<12} {steps:<11}"
         f"  {frame.scene.version}: asked {percent(round(frame.asked, 1)):>5},"
         f" seen {percent(round(frame.seen, 1)):>6} of {frame.recent.answered:>3}"
-        f"  lost {frame.total.lost}"
+        f"  lost {frame.total.lost}{_how(frame)}"
     )
+
+
+def _how(frame: Frame) -> str:
+    """How it is known that the weight is in effect, once it is."""
+    weight = frame.view.weight
+    known = weight is not None and weight.asked == weight.in_effect and weight.asked_at is not None
+    return f"  ({weight.how})" if weight is not None and known else ""
 
 
 def playing_on(kubeconfig: Path, url: str) -> list[str]:

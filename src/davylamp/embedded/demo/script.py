@@ -16,13 +16,13 @@ STABLE = "hellok8s:v1"
 class Pace(msgspec.Struct, frozen=True):
     """How long things last, in whole seconds, and how many requests a second there are."""
 
-    settle: int = 2
+    settle: int = 3
     """How long the route is given to take effect: Traefik needs up to its throttle."""
-    holds: tuple[int, int, int] = (6, 6, 3)
+    holds: tuple[int, int, int] = (5, 5, 3)
     """Of the steps 10, 50 and 100 %."""
     linger: float = 2.0
     """How long the end of each scene is shown."""
-    rps: float = 120.0
+    rps: float = 150.0
 
 
 class Scene(msgspec.Struct, frozen=True):

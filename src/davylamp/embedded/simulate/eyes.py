@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from davylamp.analysis import counts as c
+from davylamp.analysis.effect import Interval
 from davylamp.api.analysis import Analysis, Check, Threshold
 from davylamp.api.types import Release
 from davylamp.controller.looker import Looker
+from davylamp.controller.observer import Counter
 from davylamp.embedded.simulate import traffic
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.traffic import Flow, Served
 from davylamp.signals.feedback import Box
 from davylamp.signals.gather import Look, Pods
+from davylamp.signals.requests import Pods as Counted
 
 SILENT = ("logs", "feedback")
 CONTENT = ("metric", "threshold", "webhook", "job", "kayenta")
@@ -48,6 +51,41 @@ class Imagination:
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+class Counting:
+    """Opens counters on the flow of requests: `controller.observer.Counters`."""
+
+    def __init__(self, flow: Flow, until_now: Callable[[], None]) -> None:
+        self._flow = flow
+        self._until_now = until_now
+
+    def open(self, release: Release) -> Counter:
+        """From the first look on."""
+        return _Counter(self._flow, self._until_now)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Counter:
+    """Implements `controller.observer.Counter`."""
+
+    blind = False
+    known = True
+
+    def __init__(self, flow: Flow, until_now: Callable[[], None]) -> None:
+        self._flow = flow
+        self._until_now = until_now
+        self._before: tuple[float, Served] | None = None
+
+    async def look(self, now: float, pods: Counted) -> Interval | None:
+        self._until_now()
+        before, self._before = self._before, (now, self._flow.total)
+        if before is None:
+            return None
+        new = self._flow.total.minus(before[1])
+        return Interval(now - before[0], new.stable, new.canary)
 
 
 class _Eyes:

@@ -25,7 +25,7 @@ from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.kubelet.imagined import Course
 from davylamp.embedded.simulate import proxies
-from davylamp.embedded.simulate.eyes import Imagination
+from davylamp.embedded.simulate.eyes import Counting, Imagination
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.stage import Stage
 from davylamp.embedded.simulate.traffic import Flow, Served
@@ -126,6 +126,7 @@ async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, nu
             workers=WORKERS,
             lookers=lookers,
             told_every=math.inf if brief else WRITTEN_EVERY,
+            counters=Counting(flow, lambda: flow.advance(clock.time())),
         )
         tasks = [asyncio.create_task(controller.watch()), asyncio.create_task(controller.work())]
         try:
