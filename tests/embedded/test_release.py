@@ -71,3 +71,96 @@ def test_a_version_that_crashes_is_taken_back(routed: bool) -> None:
             assert [i["metadata"]["name"] for i in here.list("Ingress")] == ["web"]
 
     run(main)
+
+
+BLUE_GREEN: dict[str, Any] = {
+    "steps": [{"weight": 0, "replicas": "100%", "hold": "10m"}, {"weight": 100}],
+    "traffic": {"service": "web", "preview": {"service": "preview"}},
+}
+
+
+def served_by(here: World, service: str) -> set[str]:
+    """The images of the pods that a Service offers to traffic."""
+    named = {pod["metadata"]["name"]: pod["spec"]["containers"][0]["image"] for pod in here.list("Pod")}
+    slices = [
+        one for one in here.list("EndpointSlice") if one["metadata"]["labels"]["kubernetes.io/service-name"] == service
+    ]
+    ready = [e for one in slices for e in one.get("endpoints") or () if e["conditions"].get("ready") is not False]
+    return {named[e["targetRef"]["name"]] for e in ready if e["targetRef"]["name"] in named}
+
+
+def aborted(here: World) -> None:
+    here.change("Release", here.release["metadata"]["name"], {"spec": {"abort": {"by": "ann"}}})
+
+
+def test_blue_green_switches_at_once_and_returns_from_the_bake_in_a_second() -> None:
+    async def main(clock: LoopClock) -> None:
+        async with world(clock, behave) as here:
+            await begin(here, **BLUE_GREEN, bake="1h")
+            before = {pod["metadata"]["name"] for pod in here.list("Pod")}
+            here.set_image("hellok8s:v2")
+            await here.until(lambda: here.phase == "Progressing", 600)
+            assert served_by(here, "web") == {"hellok8s:v1"}
+            assert served_by(here, "preview") == {"hellok8s:v2"}
+            assert len(here.list("Pod")) == 8
+            await here.until(lambda: served_by(here, "web") == {"hellok8s:v2"}, 900)
+            await here.until(lambda: here.release["status"]["step"] == 2, 60)
+            aborted(here)
+            asked = clock.time()
+            await here.until(lambda: served_by(here, "web") == {"hellok8s:v1"}, 60)
+            assert clock.time() - asked < 1
+            await here.until(lambda: here.phase == "RolledBack", 120)
+            await here.until(lambda: {pod["metadata"]["name"] for pod in here.list("Pod")} == before, 120)
+            assert [found["metadata"]["name"] for found in here.list("Service")] == ["web"]
+            assert here.get("Service")["spec"]["selector"] == {"app": "web"}
+
+    run(main)
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_old_pods_are_kept_after_the_release_and_go_or_are_returned_to(returns: bool) -> None:
+    async def main(clock: LoopClock) -> None:
+        async with world(clock, behave) as here:
+            await begin(here, **BLUE_GREEN, keepOld="2h")
+            here.set_image("hellok8s:v2")
+            await here.until(lambda: here.phase == "Completed", 1200)
+            completed = clock.time()
+            assert images(here) == {"hellok8s:v1", "hellok8s:v2"}
+            if returns:
+                aborted(here)
+            await here.until(lambda: len(images(here)) == 1, 9000)
+            assert (clock.time() - completed >= 7200) != returns
+            await here.until(lambda: "keptUntil" not in here.release["status"], 60)
+            assert images(here) == ({"hellok8s:v1"} if returns else {"hellok8s:v2"})
+            assert here.phase == ("RolledBack" if returns else "Completed")
+            assert bool(here.get("Deployment")["spec"].get("paused")) == returns
+            assert here.get("Service")["spec"]["selector"] == {"app": "web"}
+
+    run(main)
+
+
+def test_two_ingresses_and_two_services_are_released_together_and_come_back() -> None:
+    async def main(clock: LoopClock) -> None:
+        async with world(clock, behave) as here:
+            admin = service("admin")
+            admin["spec"]["selector"] = {"app": "web"}
+            here.put(admin, ingress("admin", "admin"))
+            routes = [{"ingress": {"name": "web"}}, {"ingress": {"name": "admin"}}]
+            await begin(here, steps=STEPS, traffic={"services": ["web", "admin"], "routes": routes})
+            here.set_image("hellok8s:v2")
+            await here.until(lambda: here.phase == "Progressing", 600)
+            weights = {
+                found["metadata"]["name"]: found["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"]
+                for found in here.list("Ingress")
+                if found["metadata"]["name"].endswith("-davylamp")
+            }
+            assert weights == {"web-davylamp": "10", "admin-davylamp": "10"}
+            assert served_by(here, "admin") == {"hellok8s:v1"}
+            assert served_by(here, "admin-canary") == {"hellok8s:v2"}
+            await here.until(lambda: here.phase == "Completed", 7200)
+            assert [found["metadata"]["name"] for found in here.list("Ingress")] == ["admin", "web"]
+            assert [found["metadata"]["name"] for found in here.list("Service")] == ["admin", "web"]
+            selectors = [found["spec"]["selector"] for found in here.list("Service")]
+            assert selectors == [{"app": "web"}, {"app": "web"}]
+
+    run(main)
