@@ -329,6 +329,18 @@ def test_a_rule_is_not_divided_by_two_policies() -> None:
         assert all(part in text for part, text in zip(expected, told, strict=True))
 
 
+def test_a_rule_is_not_divided_for_two_services_of_one_policy() -> None:
+    named = Traffic(services=("web", "admin"), routes=(Route(http_route=GatewayRef("web")),))
+    mine, admin = policy(traffic=named), service("admin", selector={"app": "web"})
+    for rules, expected in (
+        ([rule(backend(), backend("admin"))], 'spec.rules[0] sends to Service "admin" too, which policy "web" splits'),
+        ([rule(backend()), rule(backend("admin"))], ""),
+    ):
+        found = NamespaceObjects.of(NAMESPACE, (deployment(), service(), admin, http_route(*rules), mine), {}, {})
+        told = [text for text in problems(mine, found) if not text.startswith("warning")]
+        assert (expected in told[0]) if expected else told == []
+
+
 def test_a_mirror_that_the_class_cannot_do_is_told_at_its_step() -> None:
     assert found_problems(http_route(), steps=(Step(10, mirror=100), Step(100))) == []
     (problem,) = found_problems(http_route(), steps=(Step(10, mirror=50), Step(100)))

@@ -108,6 +108,22 @@ def asks(*routes: str, name: str = "web", match: tuple[Match, ...] = (), **step:
             [f'{AT}: VirtualService "web": spec.http[0] has the weight -50; weights are whole numbers from 0'],
         ),
         (
+            [vs(to("web", 30), to("cart", 30), to("api", 20))],
+            asks(),
+            [
+                f'warning {AT}: VirtualService "web": spec.http[0] has weights that sum to 80 and not to 100; Istio '
+                "takes them as parts of the sum, so 30 is 37.5 %, 20 is 25 %"
+            ],
+        ),
+        (
+            [vs(http=[{"route": [to("web")]}, {"route": [to("cart", 0), to("api", 0)]}])],
+            asks(),
+            [
+                f'{AT}: VirtualService "web": spec.http[1] has only weights of 0, which Istio refuses: give one of '
+                "them a weight"
+            ],
+        ),
+        (
             [vs(to("web", 100), to("cart"))],
             asks(),
             [

@@ -54,11 +54,13 @@ def _problems(kind: type[Routed], name: str, service: str, objects: NamespaceObj
         refs = backends_of(rule)
         also = {str(ref.get("name")) for ref in refs if is_service(ref, objects.namespace)} - {service}
         for other in objects.policies_naming(kind.__name__, name) if place.sends(rule) else ():
-            if other.spec.traffic is not None and other.spec.traffic.service in also:
-                found.errors.append(
-                    f'{subject}: spec.rules[{index}] sends to Service "{other.spec.traffic.service}" too, which policy '
-                    f'"{other.metadata.name}" splits: give each a rule of its own, since one can\'t be divided twice'
-                )
+            split = other.spec.traffic.names if other.spec.traffic is not None else ()
+            found.errors += (
+                f'{subject}: spec.rules[{index}] sends to Service "{one}" too, which policy '
+                f'"{other.metadata.name}" splits: give each a rule of its own, since one can\'t be divided twice'
+                for one in split
+                if one in also
+            )
         if refs and not any(map(weight_of, refs)):
             text = "has only backends with weight 0, which means something else to each implementation"
             found.errors.append(f"{subject}: spec.rules[{index}] {text}: give one of them a weight, or take it out")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 from davylamp.api.problems import Problem
 from davylamp.api.types import Match, TextMatch
 from davylamp.core.matching import conditions
+from davylamp.routers.ambiguity import REPEATS, ambiguous, mask_of
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """The name of a header or cookie: a token (RFC 9110, 5.6.2; RFC 6265, 4.1.1)."""
@@ -73,23 +75,35 @@ def _value(path: str, field: str, way: str, value: str) -> Iterator[Problem]:
         yield Problem(path, "begins or ends with a space, which HTTP takes away")
 
 
-def problems_of_regex(text: str) -> Iterator[str]:
+@lru_cache(1024)
+def problems_of_regex(text: str) -> tuple[str, ...]:
     """Why not every proxy would take this regular expression, or would be slow with it.
 
     RE2 (Envoy, Traefik, Istio) knows neither look-around nor back references nor possessive repetition
     (https://github.com/google/re2/wiki/Syntax); PCRE (ingress-nginx) knows them and can take exponential time where
-    one repetition is inside another.
+    a repetition can match the same text in two ways. It is read as Python's, which differs in a few things.
     """
     if not text:
-        yield "is empty: use present: true for any value"
-        return
+        return ("is empty: use present: true for any value",)
+    only_here = [what for found, what in _PYTHONS if found.search(_ESCAPED.sub("", text) if what in _PLAIN else text)]
+    if only_here:
+        return tuple(f"{what}, which RE2 doesn't know: write it without" for what in only_here)
     try:
         with warnings.catch_warnings(action="error"):
             tree = _parser.parse(text)
     except (re.error, RecursionError, OverflowError, Warning) as error:
-        yield f"is no regular expression: {error}"
-        return
-    yield from dict.fromkeys(_beyond(tree, within=False))
+        return (f"is no regular expression: {error}",)
+    return tuple(dict.fromkeys(_beyond(tree, within=False, alternatives="|" in text)))
+
+
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_PYTHONS = (
+    (re.compile(r"(?<!\\)(?:\\\\)*\\[ZuUN]"), "has an escape of Python's (\\Z, \\u, \\U, \\N)"),
+    (re.compile(r"\(\?#"), "has a comment"),
+    (re.compile(r"\(\?[a-zA-Z]*[aLux]"), "sets a flag other than i, m, s"),
+    (re.compile(r"\{,\d"), "has a repetition without its lower bound"),
+)
+_PLAIN = ("has a comment", "sets a flag other than i, m, s", "has a repetition without its lower bound")
 
 
 _UNKNOWN = {
@@ -100,21 +114,43 @@ _UNKNOWN = {
     getattr(_constants, "ATOMIC_GROUP", None): "has an atomic group",
     getattr(_constants, "POSSESSIVE_REPEAT", None): "repeats possessively",
 }
-_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
 
 
-def _beyond(tree: Any, *, within: bool) -> Iterator[str]:
+def _beyond(tree: Any, *, within: bool, alternatives: bool) -> Iterator[str]:
     """Walks over the parsed expression. `within` tells that it is repeated as a whole, without a bound."""
+    before: Any = None
     for operation, argument in tree:
         if operation in _UNKNOWN:
             yield f"{_UNKNOWN[operation]}, which RE2 doesn't know: write it without"
-        unbounded = operation in _REPEATS and argument[1] == _constants.MAXREPEAT
-        if operation in _REPEATS and argument[1] != _constants.MAXREPEAT and argument[1] > 1000:
+        unbounded = operation in REPEATS and argument[1] == _constants.MAXREPEAT
+        if operation in REPEATS and argument[1] != _constants.MAXREPEAT and argument[1] > 1000:
             yield f"repeats up to {argument[1]} times; RE2 takes 1000"
         if unbounded and within:
             yield "repeats what is repeated already, which can take a proxy exponential time: write one repetition"
+        elif unbounded and not _repeating(argument[2]) and ambiguous(argument[2], alternatives=alternatives):
+            yield "repeats what can match one text in two ways, which can take a proxy exponential time: write one way"
+        elif unbounded and before is not None and _same(before, argument[2]):
+            yield "has two repetitions in a row that match the same text, which makes a proxy slow: write one of them"
+        before = argument[2] if unbounded else None
         for part in _parts(argument):
-            yield from _beyond(part, within=within or unbounded)
+            yield from _beyond(part, within=within or unbounded, alternatives=alternatives)
+
+
+def _repeating(tree: Any) -> bool:
+    """Whether something in it is repeated without a bound."""
+    return any(
+        (operation in REPEATS and argument[1] == _constants.MAXREPEAT) or any(map(_repeating, _parts(argument)))
+        for operation, argument in tree
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two repeated expressions of one character each have a character in common."""
+    single = all(len(body) == 1 and body[0][0] in _SINGLE for body in (one, other))
+    return single and bool(mask_of(one[0]) & mask_of(other[0]))
+
+
+_SINGLE = (_constants.LITERAL, _constants.NOT_LITERAL, _constants.ANY, _constants.IN)
 
 
 def _parts(argument: Any) -> Iterator[Any]:

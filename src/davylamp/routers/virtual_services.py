@@ -135,16 +135,31 @@ def _targets(spec: Json, sides: Sides) -> Iterator[tuple[str, Json]]:
 
 
 def _weights(vs: VirtualService, sides: Sides, found: Findings) -> None:
-    """What Istio would refuse, or make nothing of."""
+    """What Istio would refuse, or make something else of than is written."""
+    for protocol in PROTOCOLS:
+        for index, route in enumerate(maps(vs.spec, protocol)):
+            targets = maps(route, "route")
+            if len(targets) > 1 and not any(target.get("weight") for target in targets):
+                where = f"{_title(vs)}: spec.{protocol}[{index}]"
+                found.errors.append(f"{where} has only weights of 0, which Istio refuses: give one of them a weight")
     for where, route in _sending(vs.spec, sides):
         targets = maps(route, "route")
-        wrong = [w for t in targets if isinstance(w := t.get("weight", 0), bool) or not isinstance(w, int) or w < 0]
+        weights = [target.get("weight", 0) for target in targets]
+        wrong = [w for w in weights if isinstance(w, bool) or not isinstance(w, int) or w < 0]
         if wrong:
             found.errors.append(f"{_title(vs)}: {where} has the weight {wrong[0]!r}; weights are whole numbers from 0")
+            continue
         silent = [str((t.get("destination") or {}).get("host", "")) for t in targets if "weight" not in t]
         if silent and len(targets) > 1:
             found.warnings.append(
                 f"{_title(vs)}: {where} has several destinations and no weight for {some(silent)}, which gets nothing"
+            )
+        total = sum(weights)
+        if len(targets) > 1 and total != 100:
+            parts = ", ".join(f"{weight} is {100 * weight / total:.3g} %" for weight in dict.fromkeys(weights))
+            found.warnings.append(
+                f"{_title(vs)}: {where} has weights that sum to {total} and not to 100; Istio takes them as parts of "
+                f"the sum, so {parts}"
             )
 
 
