@@ -34,6 +34,15 @@ def test_in_blue_green_nobody_reaches_the_new_version_before_the_switch() -> Non
     assert {point.weight for point in seen.weights} == {0, 100}
 
 
+def test_a_version_that_fails_only_under_the_users_is_returned_from_the_bake() -> None:
+    text = (EXAMPLES[0].parent / "blue-green.yaml").read_text()
+    seen = run(read(f"{text}  analysis: {{}}\n"), BAD, seed=1)
+    assert (seen.phase, seen.reason) == (Phase.ROLLED_BACK, "Worse")
+    assert "since the canary gets all" in seen.message
+    switched = next(point.at for point in seen.weights if point.weight == 100)
+    assert seen.seconds - switched < 120
+
+
 def test_a_test_of_two_versions_ends_with_a_verdict() -> None:
     stage = read((EXAMPLES[0].parent / "ab-test.yaml").read_text())
     seen = run(stage, BAD, seed=1)

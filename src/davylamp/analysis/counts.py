@@ -71,13 +71,15 @@ class Vote(msgspec.Struct, frozen=True):
     """When the user's session began. Sessions from before the canary's start don't count."""
 
 
-class Events(msgspec.Struct, frozen=True, tag="events"):
+class Events(msgspec.Struct, frozen=True, tag="events", omit_defaults=True):
     """Requests and those that failed."""
 
     start: float
     end: float
     stable: tuple[Pod, ...]
     canary: tuple[Pod, ...]
+    alone: bool = False
+    """The canary was given all of the requests, so that stable's come from before (a health check doesn't count)."""
 
 
 class Latencies(msgspec.Struct, frozen=True, tag="latencies"):

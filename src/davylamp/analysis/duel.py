@@ -22,6 +22,8 @@ TAUS = np.geomspace(0.05, 50, 29)
 """The ratios whose e-processes are kept; the limits of a confidence interval lie between two of them."""
 CLUSTER = 5.0
 """Failures that come together in the claim that a share is harmless."""
+MEANINGLESS = 0.5
+"""A share of failures that stable may have had, for all that is known: nothing is compared with that."""
 _FRESH = 0.3
 """Weight of the newest interval in the pace."""
 
@@ -37,6 +39,8 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
     """Requests of stable, of the canary, and failures of stable, per second, lately; and"""
     seconds: float = 0.0
     """the length of the last interval."""
+    alone: tuple[int, int] = (0, 0)
+    """Failures and requests of the canary since it has all of the traffic."""
 
 
 class Duel(msgspec.Struct, frozen=True, array_like=True):
@@ -83,6 +87,8 @@ class Round(msgspec.Struct, frozen=True):
     seconds: float
     common: Common | None = None
     """None for rare events, whatever their correlation (`shares`)."""
+    alone: bool = False
+    """The canary had all of the requests, so it is compared with stable before."""
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -98,9 +104,14 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Arra
     """The duel after one more interval. Nothing speaks for the canary unless `settled` (no pod is warming up).
     `against` is what `speaks_against` says of what is tolerated, where that is known already.
 
-    Where one of the versions served nothing, nothing changes but the pace.
+    Where one of the versions served nothing, nothing changes but the pace; except that a canary to which all of the
+    traffic was given is compared with what stable did before, in one direction: that it is worse.
     """
     tally = count(duel.tally, now)
+    if now.alone and now.n1 > 0:
+        limit = claims.tolerate * shares.upper(duel.tally.failures[0], duel.tally.requests[0], CLUSTER)
+        found = shares.above(now.k1, now.n1, limit, CLUSTER) if limit < MEANINGLESS else 0.0
+        return msgspec.structs.replace(duel, worse=pack(unpack(duel.worse) + found), tally=tally)
     if not (now.n0 > 0 and now.n1 > 0):
         return msgspec.structs.replace(duel, tally=tally)
     counts = (now.k0, now.k1, now.n0, now.n1)
@@ -178,6 +189,7 @@ def count(tally: Tally, now: Round) -> Tally:
         else tally.expected,
         (slow, quick, failing),
         now.seconds,
+        (tally.alone[0] + now.k1 * now.alone, tally.alone[1] + round(now.n1) * now.alone),
     )
 
 

@@ -97,6 +97,28 @@ def below(k: ArrayLike, n: ArrayLike, limit: float, cluster: float) -> Array:
     return np.asarray((lost + (asked - failed) * np.log((1 - shares) / (1 - limit))) / cluster)
 
 
+def above(k: ArrayLike, n: ArrayLike, limit: float, cluster: float) -> Array:
+    """Log factors against "at most the share `limit` of the canary's requests fails": as `below`, with larger shares,
+    of odds that are as many times those of the limit as `WORSE` says."""
+    failed, asked = np.asarray(k, float)[..., None], np.asarray(n, float)[..., None]
+    shares = limit * WORSE / (1 - limit + limit * WORSE)
+    passed = np.log((1 - shares) / (1 - limit))
+    return np.asarray((failed * np.log(shares / limit) + (asked - failed) * passed) / cluster)
+
+
+def upper(k: float, n: float, cluster: float) -> float:
+    """An upper limit of the share that k of n show, exceeded by the truth with a probability of about 0.5 % where up
+    to `cluster` failures come together: the one for a Poisson count of k/cluster (Wilson & Hilferty 1931)."""
+    if n <= 0:
+        return 1.0
+    some = k / cluster + 1
+    return float(min(1.0, cluster * some * (1 - 1 / (9 * some) + _FAR / (3 * some**0.5)) ** 3 / n))
+
+
+_FAR = 2.576
+"""Standard deviations that a normal number exceeds with a probability of 0.5 %."""
+
+
 def log_mean(logs: Array, weights: ArrayLike | None = None) -> Array:
     """Log of the (weighted) mean of exp(logs) over the last axis, without overflow."""
     top = logs.max(-1, keepdims=True)

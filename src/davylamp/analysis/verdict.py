@@ -132,7 +132,9 @@ def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Fin
     match state:
         case errors.Errors():
             found = _with_duel(found, state.duel, errors.claims(rule), rule)
-            message = wording.errors(found.ratio, found.interval, found.requests, found.failures)
+            message = wording.errors(
+                found.ratio, found.interval, found.requests, found.failures, state.duel.tally.alone
+            )
         case latency.Latency():
             found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
             worst = latency.culprit(state)

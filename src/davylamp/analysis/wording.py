@@ -14,7 +14,11 @@ Pair = tuple[int, int]
 """Of stable and of the canary."""
 
 
-def errors(ratio: float | None, limits: Limits, requests: Pair, failures: Pair) -> str:
+def errors(ratio: float | None, limits: Limits, requests: Pair, failures: Pair, alone: Pair = (0, 0)) -> str:
+    """`alone`: failures and requests of the canary since it has all of the traffic."""
+    if alone[0]:
+        before = f"{_percent(failures[0], requests[0])} of stable's {requests[0]:,}" if requests[0] else "nothing known"
+        return f"errors {_percent(*alone)} of {alone[1]:,} requests since the canary gets all, against {before} before"
     if not all(requests):
         return f"errors: nothing to compare, {requests[0]:,} stable and {requests[1]:,} canary requests"
     shares = f"{_percent(failures[1], requests[1])} against {_percent(failures[0], requests[0])}"

@@ -201,7 +201,7 @@ class Analyst:
         before = found.findings.judgement
         explained = found.looker.explained if found.looker is not None else str
         due = found.written is None or self._clock.time() - found.written >= self._told_every - found.interval / 2
-        found.findings.take(seen, self._now, explained, told=due)
+        found.findings.take(seen, self._now, explained, told=due, alone=_alone(release))
         self._metrics.looks.labels(outcome).inc()
         self._metrics.look_seconds.observe(self._clock.time() - began)
         after = found.findings.judgement
@@ -249,6 +249,14 @@ def _wanted(world: World) -> Release | None:
     if case is None or case.release.spec.analysis is None or case.release.status.step == 0:
         return None
     return None if case.adopted or case.release.status.end is not None or case.release.keeping else case.release
+
+
+def _alone(release: Release) -> float | None:
+    """Since when all of the traffic reaches the canary, None while it doesn't."""
+    number, since = release.status.step, release.status.step_since
+    if not number or since is None or release.spec.steps[number - 1].weight < 100:
+        return None
+    return since.timestamp()
 
 
 def _key_of(release: Release) -> Ref:

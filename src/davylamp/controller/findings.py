@@ -76,12 +76,23 @@ class Findings:
         self._history: list[list[Point]] = _points(self.status.history)
         self.judgement = self._judged(verdict(self.state, self.rules, now), now)
 
-    def take(self, found: Look, now: float, explained: Callable[[str], str] = str, *, told: bool = True) -> Verdict:
+    def take(
+        self,
+        found: Look,
+        now: float,
+        explained: Callable[[str], str] = str,
+        *,
+        told: bool = True,
+        alone: float | None = None,
+    ) -> Verdict:
         """Add what a look has found; the verdict is about the moment `now`, in seconds since the epoch. `explained`
         completes its sentences for people. Unless it is `told`, a verdict like the last one is not put into words, so
-        that those of the judgement and of the status stay as they were."""
+        that those of the judgement and of the status stay as they were. `alone` is since when the canary has all of the
+        traffic."""
         problems = list(found.problems)
         for name, counts in found.counts:
+            if isinstance(counts, c.Events) and alone is not None and counts.start >= alone:
+                counts = msgspec.structs.replace(counts, alone=True)
             try:
                 self.state = look(self.state, self.rules, name, counts)
             except ValueError as error:

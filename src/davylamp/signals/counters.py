@@ -155,7 +155,8 @@ def interval(
     sides: tuple[list[Difference], list[Difference]] = ([], [])
     for pod, found in sorted(differences.items()):
         sides[pod in canary].append(found)
-    events = Events(start, end, *(tuple(one.pod for one in side if one.pod is not None) for side in sides))
+    stable, other = (tuple(one.pod for one in side if one.pod is not None) for side in sides)
+    events = Events(start, end, stable, other)
     measured = (tuple(one.histogram for one in side if one.histogram is not None) for side in sides)
     problems = tuple(f"pod {pod}: {one.problem}" for pod, one in sorted(differences.items()) if one.problem)
     return events, Latencies(start, end, *measured), problems
