@@ -45,6 +45,10 @@ STEPS = st.sampled_from(
         [{"weight": 0, "replicas": 1, "hold": "20s"}, {"weight": 100, "approve": True}],
     ]
 )
+BLUE_GREEN: dict[str, Any] = {
+    "steps": [{"weight": 0, "replicas": "100%", "hold": "20s"}, {"weight": 100, "hold": "30s"}],
+    "traffic": {"service": "web", "preview": {"service": "preview"}},
+}
 
 
 class Chaos(RuleBasedStateMachine):
@@ -63,14 +67,19 @@ class Chaos(RuleBasedStateMachine):
 
     @initialize(
         steps=STEPS,
-        routed=st.booleans(),
+        way=st.sampled_from(["routes", "pod ratio", "blue/green"]),
+        keep=st.sampled_from(["", "40s"]),
         failure=st.sampled_from(["hold", "revert"]),
         extra=st.sampled_from([1, "100%"]),
     )
-    def open(self, steps: list[dict[str, Any]], routed: bool, failure: str, extra: int | str) -> None:
-        self.routed = routed
+    def open(self, steps: list[dict[str, Any]], way: str, keep: str, failure: str, extra: int | str) -> None:
+        self.routed = routed = way == "routes"
         spec = {"steps": self._possible(steps), "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
         self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
+        if way == "blue/green":
+            self.spec |= BLUE_GREEN | {"maxExtraPods": "100%"}
+        if keep and self.spec["maxExtraPods"] == "100%":
+            self.spec |= {"keepOld": keep}
         self.replicas = 4
         self.run(self.shop.open(self.replicas, **self.spec))
         self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")

@@ -16,6 +16,11 @@ from tests.kube.controllers import ROUTED
 
 STEPS: list[dict[str, Any]] = [{"weight": 10, "hold": "1m"}, {"weight": 50, "approve": True}, {"weight": 100}]
 POD_RATIO: dict[str, Any] = {"steps": [{"weight": 50, "approve": True}, {"weight": 100}]}
+BLUE_GREEN: dict[str, Any] = {
+    "steps": [{"weight": 0, "replicas": "100%", "approve": True}, {"weight": 100}],
+    "traffic": {"service": "web", "preview": {"service": "preview"}},
+    "bake": "10s",
+}
 ROUTES: dict[str, Any] = {"steps": STEPS, **ROUTED}
 
 
@@ -49,6 +54,8 @@ WAYS: dict[str, tuple[dict[str, Any], str, tuple[Deed, ...]]] = {
     "promotion by weight": (ROUTES, V2, (_approve,)),
     "promotion by pod ratio": (POD_RATIO, V2, (lambda here: here.command(approved={"step": 1}),)),
     "promotion with one pod more": (POD_RATIO | {"maxExtraPods": 1}, V2, (lambda here: here.command(promote={}),)),
+    "blue/green": (BLUE_GREEN | {"keepOld": "20s"}, V2, (_approve,)),
+    "blue/green, and back to the old pods": (BLUE_GREEN | {"keepOld": "10m"}, V2, (_approve, _abort)),
     "abort": (ROUTES, V2, (_abort,)),
     "abort and revert": (ROUTES | {"onFailure": "revert"}, V2, (_abort,)),
     "a crashing version": (ROUTES, CRASHING, ()),

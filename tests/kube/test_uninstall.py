@@ -172,6 +172,20 @@ async def test_force_takes_the_release_back_first(yard: Yard, step: int, alive: 
     assert (held.name, held.wanted, held.running) == ("web", "hellok8s:v2", "hellok8s:v1")
 
 
+@pytest.mark.parametrize("alive", [True, False], ids=["by the controller", "without a controller"])
+async def test_a_completed_release_that_keeps_old_pods_is_not_taken_back(yard: Yard, alive: bool) -> None:
+    steps = [{"weight": 50, "approve": True}, {"weight": 100}]
+    await yard.releasing(steps=steps, keepOld="1h")
+    yard.api.change(Ref("Release", NAMESPACE, yard.release["metadata"]["name"]), {"spec": {"approved": {"step": 1}}})
+    await yard.clock.advance(30)
+    assert (yard.phase, sorted(yard.world()["pods"])) == ("Completed", ["hellok8s:v1"] * 4 + ["hellok8s:v2"] * 4)
+    if not alive:
+        await yard.orphaned()
+    await yard.uninstall()
+    assert yard.world() == TAKEN_BACK | {"paused": False, "pods": ["hellok8s:v2"] * 4}
+    assert yard.left() == []
+
+
 async def test_without_a_controller_a_policy_that_reverts_gets_its_stable_template_back(yard: Yard) -> None:
     await yard.releasing(onFailure="revert")
     await yard.orphaned()

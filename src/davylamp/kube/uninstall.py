@@ -174,8 +174,8 @@ async def _abort(api: Api, release: Release, by: str) -> str:
     ref = Ref("Release", release.metadata.namespace, release.metadata.name)
     try:
         if release.keeping:
-            await api.delete(ref, release.metadata.uid)
-            return release.metadata.resource_version
+            going = await api.delete(ref, release.metadata.uid)
+            return str(going.metadata.resource_version) if going is not None else ""
         written = await api.patch(Patch(ref, {"spec": {"abort": command}}))
     except ApiError as error:
         if not error.not_found:

@@ -197,13 +197,19 @@ def _step(release: Release, going: Progress | None, number: int, step: Step) -> 
     return StepView(
         number=number,
         weight=step.weight,
-        match=words((*release.spec.match, *step.match)),
+        match=_chosen(release, step),
         mirror=step.mirror or 0,
         replicas=step.replicas,
         hold=step.hold,
         approve=step.approve,
         state=_state(release, going, number),
     )
+
+
+def _chosen(release: Release, step: Step) -> str:
+    """Who reaches the canary whatever the weight."""
+    preview = f"Service {release.spec.preview}" if release.spec.preview and step.weight < 100 else ""
+    return " or ".join(filter(None, (words((*release.spec.match, *step.match)), preview)))
 
 
 def _state(release: Release, going: Progress | None, number: int) -> StepState:
