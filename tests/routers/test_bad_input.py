@@ -174,8 +174,8 @@ def test_a_bad_service(given: ReleasePolicy, objects: NamespaceObjects, expected
     [
         (
             cluster(service("web-two", selector={"app": "web"})),
-            'Deployment "web" is behind several Services: web, web-two; give it a policy of its own that names one in '
-            "traffic.service",
+            'Deployment "web" is behind several Services: web, web-two; give it a policy of its own that names all of '
+            "them in traffic.services",
         ),
         (
             without(cluster(), service()),

@@ -109,3 +109,12 @@ def test_each_route_is_bound_only_for_the_services_that_it_sends_to() -> None:
 )
 def test_what_is_wrong_with_several_services(given: ReleasePolicy, objects: NamespaceObjects, expected: str) -> None:
     assert problems(given, objects) == [expected]
+
+
+def test_a_service_of_the_same_pods_that_is_not_named_is_a_warning() -> None:
+    assert problems(policy(), cluster(ADMIN)) == [
+        'warning spec.traffic.service: Service "admin" selects the same pods and gets the canary\'s as soon as they '
+        "are ready, whatever the weight: name all, services: [web, admin]"
+    ]
+    assert problems(several("web"), cluster(ADMIN, BOTH)) == []
+    assert problems(previewed("admin"), cluster(ADMIN)) == []

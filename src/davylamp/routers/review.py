@@ -113,6 +113,7 @@ def _target(
         services = _named_services(traffic, deployment, objects, problems)
         routes = _named_routes(policy, traffic.names, objects, problems)
         problems += workload.problems_of_preview(traffic, deployment, objects)
+        problems += workload.unnamed_services(traffic, deployment, objects) if services else ()
     problems += _pods(policy, deployment, services, routed=bool(routes))
     for route in routes:
         for bound in _bound(route, services, objects):
@@ -267,7 +268,7 @@ def _undetected(name: str, pod_labels: dict[str, str], fitting: list[str], wrong
         yield Problem(
             DETECT,
             f'Deployment "{name}" is behind several Services: {some(fitting)}; '
-            "give it a policy of its own that names one in traffic.service",
+            "give it a policy of its own that names all of them in traffic.services",
         )
     elif wrong:
         yield Problem(DETECT, f'no Service fits Deployment "{name}": {"; ".join(wrong)}')

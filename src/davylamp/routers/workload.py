@@ -134,6 +134,24 @@ def taken_service(service: str, objects: NamespaceObjects) -> Iterator[str]:
         yield f'Service "{name}" exists and is not ours, but a release makes one of that name: rename it'
 
 
+def unnamed_services(traffic: Traffic, deployment: Deployment, objects: NamespaceObjects) -> Iterator[Problem]:
+    """Other Services of the same pods. They stay as they are, so the canary's pods are among theirs."""
+    known = {*traffic.names, traffic.preview.service if traffic.preview is not None else ""}
+    pods = objects.pod_labels_of(deployment)
+    others = [s.metadata.name for s in objects.services_selecting(pods) if not ours(s) and s.metadata.name not in known]
+    if others:
+        one = len(others) == 1
+        listed = ", ".join([*traffic.names, *others])
+        quoted = " and ".join(f'"{name}"' for name in others[:3])
+        yield Problem(
+            SERVICE,
+            f"Service{'' if one else 's'} {quoted} {'selects' if one else 'select'} the same pods and "
+            f"{'gets' if one else 'get'} the canary's as soon as they are ready, whatever the weight: name all, "
+            f"services: [{listed}]",
+            warning=True,
+        )
+
+
 def problems_of_preview(traffic: Traffic, deployment: Deployment, objects: NamespaceObjects) -> Iterator[Problem]:
     """A preview Service that is there already must be one that may be moved; otherwise it is made."""
     if traffic.preview is None:
