@@ -215,6 +215,17 @@ def test_what_is_deleted_while_old_pods_are_kept_stays_completed(kind: str) -> N
     assert cluster.violations == []
 
 
+def test_a_promotion_by_hand_skips_the_bake_and_keeps_the_old_pods() -> None:
+    cluster = started(bake="10m", keepOld="1h")
+    cluster.run()
+    begun = cluster.now
+    cluster.command(promote={"by": "ann"})
+    cluster.run(until=lambda: cluster.phase() == "Completed")
+    assert cluster.now - begun < timedelta(minutes=1)
+    assert images(cluster) == {V1, V2}
+    assert cluster.run(until=lambda: True).reason == "KeepingOld"
+
+
 def test_scaling_is_followed_while_old_pods_are_kept() -> None:
     cluster = kept()
     cluster.edit("Deployment", "web", lambda obj: obj["spec"].update(replicas=6))
