@@ -167,8 +167,11 @@ class Watchman:
         return wrong
 
     def _under_way(self) -> bool:
+        """Also a completed release that keeps the old pods for a while."""
         return any(
-            _phase(r) in ("Pending", "Progressing", "Promoting", "RollingBack") for r in self.shop.list("Release")
+            _phase(r) in ("Pending", "Progressing", "Promoting", "RollingBack")
+            or (r.get("status") or {}).get("keptUntil")
+            for r in self.shop.list("Release")
         )
 
     def _pods_as_wanted(self) -> list[str]:
