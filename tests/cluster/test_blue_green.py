@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.cluster.conformance import PLAIN, answered
+from tests.cluster.conformance import answered
 from tests.cluster.shop import Controller, Json, Shop, Traffic, ingress_of
+from tests.conformance.suite import Sent
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 STEPS: list[Json] = [{"weight": 0, "replicas": "100%", "approve": True}, {"weight": 100}]
@@ -107,7 +108,7 @@ def test_two_services_and_two_ingresses_are_split_together_and_come_back_as_they
     shop.wait_step(V2, 2)
     selected = [shop.get("service", name)["spec"]["selector"]["pod-template-hash"] for name in ("web", "admin")]
     assert selected == [shop.release(V2)["spec"]["canary"]["hash"]] * 2
-    assert answered(shop, PLAIN) == 100
+    assert answered(shop, Sent()) == 100
     shop.davy("approve", "web", "--wait")
     shop.wait_quiet(V2)
     left = [one for one in shop.leftovers() if one not in ("Ingress admin", "Service admin")]
