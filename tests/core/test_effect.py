@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from davylamp.core.actions import Delete
+from davylamp.core.plan import plan
 from davylamp.core.world import Learned
 from tests.core.counted import Counted, reasons, releasing, step
 from tests.core.model import Cluster, Crash, Json
@@ -242,3 +244,12 @@ def test_a_crash_at_any_write_forgets_what_was_counted_and_leads_to_the_same_end
             crashed = go_the_way(way, delay, number, before_write)
             assert final_state(crashed) == final_state(calm), f"{before_write=} {number}"
             assert crashed.violations == []
+
+
+def test_who_only_looks_does_not_claim_what_the_controller_has_to_count_first() -> None:
+    cluster = Counted(None)
+    releasing(cluster, steps=APPROVE).run(until=lambda: cluster.awaited is not None)
+    cluster.now += timedelta(seconds=6)
+    looking = msgspec.structs.replace(cluster.world(), observation=None, onlooker=True)
+    decided = plan(looking, cluster.now)
+    assert (decided.actions, decided.message) == ((), "step 1: 10 % is set; it counts when requests show it")

@@ -29,6 +29,8 @@ class Sources:
         """What is known of a release under way; where nobody looks here, what its status tells."""
         self.observation: Callable[[Release], Observation | None] = lambda release: None
         """What is known of the effect of the last change; nothing where nobody looks here."""
+        self.onlooker = True
+        """Somebody else carries out what is planned, and counts requests."""
         self.learned: Callable[[], Mapping[str, Learned]] = dict
 
 
@@ -66,6 +68,7 @@ def gather(
         gate=sources.gate,
         judgement=sources.judgement(active) if active is not None else None,
         observation=sources.observation(active) if active is not None else None,
+        onlooker=sources.onlooker,
         learned=sources.learned() if active is not None else {},
         hands=hands or {},
     )

@@ -125,6 +125,7 @@ class Controller:
             told_every=told_every,
         )
         self._sources.judgement = self.analyst.judgement
+        self._sources.onlooker = False
         self.observer: Observer | None = None
         if counters is not None:
             addressed = Addressed(self._known, self._pods)

@@ -144,9 +144,11 @@ def in_effect(case: Case, awaited: Awaited, weight: int, now: datetime, *refs: R
         counts = " unless it is seen before" if found is not None and found.answer != "blind" else ""
         after = f"it counts as in effect {readable(settle.seconds)} after that{counts}"
         return Missing(f"{weight} % is set; {after}", wake_at=since + _of(settle.seconds), awaited=awaited)
+    if found is None and case.world.onlooker and since is not None and since + _patience(settle) > now:
+        return Missing(f"{weight} % is set; it counts when requests show it", awaited=awaited)
     if found is None or found.answer != "against":
         return Reached(weight, f"{settle.how}, {_unmeasured(awaited, found)}", asked)
-    bound = found.asked + _of(max(PATIENCE * settle.seconds, AT_LEAST))
+    bound = found.asked + _patience(settle)
     if bound <= now and not found.counts:
         return Reached(weight, f"{settle.how}, not measured: the canary shows no counter of requests", asked)
     if bound <= now and (found.moved or awaited.all_of_it or not awaited.sure):
@@ -167,10 +169,16 @@ def back(case: Case, awaited: Awaited, now: datetime, *refs: Ref) -> Missing | N
     at = since + _of(settle.seconds)
     if at > now:
         return Missing("waiting until that is in effect", wake_at=at, awaited=awaited)
-    bound = since + _of(max(PATIENCE * settle.seconds, AT_LEAST))
+    bound = since + _patience(settle)
+    if found is None and case.world.onlooker and bound > now:
+        return Missing("waiting until requests show it", awaited=awaited)
     if found is None or found.answer != "against" or bound <= now:
         return None
     return Missing(f"waiting for that to take effect: {reached(found)}", wake_at=bound, awaited=awaited)
+
+
+def _patience(settle: Settle) -> timedelta:
+    return _of(max(PATIENCE * settle.seconds, AT_LEAST))
 
 
 def _percent(found: Observation) -> float:

@@ -226,6 +226,8 @@ class World(msgspec.Struct, frozen=True):
     """Of the release that is under way; None where there is none (yet)."""
     observation: Observation | None = None
     """Of the change that was last waited for; None where nobody looks, or not yet."""
+    onlooker: bool = False
+    """Made by somebody who only looks: what the controller has counted is not known."""
     learned: Mapping[str, Learned] = {}
     """By kind of object, where enough was measured."""
     hands: Mapping[Ref, str] = {}
