@@ -67,7 +67,7 @@ def _release(lab: Lab, namespace: str, error_rate: str) -> Outcome:
     shop.open(OLD, ERROR_RATE=BASE)
     with _starting:
         traffic = Traffic(shop)
-    shop.policy({"weight": 10, "hold": "90s"}, {"weight": 100}, analysis={"leaveWhen": "notWorse"})
+    shop.policy({"weight": 10, "replicas": 2, "hold": "90s"}, {"weight": 100}, analysis={"leaveWhen": "notWorse"})
     container = {"name": "hellok8s", "image": NEW, "env": [{"name": "ERROR_RATE", "value": error_rate}]}
     patch = {"spec": {"template": {"spec": {"containers": [container]}}}}
     if error_rate == BAD:

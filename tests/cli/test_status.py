@@ -40,7 +40,7 @@ def test_all_workloads_are_a_table(davy: Davy, serve: Serve) -> None:
     assert davy("status", "-A", "-o", "wide").lines == [
         "NAMESPACE  NAME  IMAGE                      PHASE        STEP  WEIGHT  PODS       RELEASE           POLICY  "
         "SINCE  MESSAGE",
-        "shop       web   hellok8s:v1 → hellok8s:v2  Progressing  1/3   10 %    4/4 + 2/2  web-bc87ce785f-1  web     "
+        "shop       web   hellok8s:v1 → hellok8s:v2  Progressing  1/3   10 %    4/4 + 4/4  web-bc87ce785f-1  web     "
         "5 s    step 1 holds until 12:10:05, then step 2, 50 %",
     ]
 
@@ -165,7 +165,7 @@ def test_waiting_tells_each_change_on_standard_error_and_the_status_on_standard_
     lines = [" ".join(line.split()) for line in result.err.splitlines()]
     assert lines[0].endswith("shop/web Starting a release of hellok8s:v2 begins; hellok8s:v1 stays stable")
     assert any(
-        "step 1/2 weight 20 % pods 4/4 + 2/2 step 1 holds until 12:01:05, then step 2, 100 %" in line for line in lines
+        "step 1/2 weight 20 % pods 4/4 + 4/4 step 1 holds until 12:01:05, then step 2, 100 %" in line for line in lines
     )
     assert lines[-1].endswith("Stable Completed just now: all pods run hellok8s:v2")
     assert len(lines) == len(set(lines))

@@ -266,6 +266,8 @@ class Cluster:
     def _delete(self, action: Delete) -> None:
         obj = self.objects.get((action.ref.kind, action.ref.name))
         if obj is not None and obj["metadata"]["uid"] == action.uid:
+            if action.foreground:
+                self._collect_garbage(gone=action.uid)
             del self.objects[action.ref.kind, action.ref.name]
 
     # --- controllers ---
@@ -292,8 +294,8 @@ class Cluster:
     def _content(self) -> bytes:
         return msgspec.json.encode(list(self.objects.values()))
 
-    def _collect_garbage(self) -> None:
-        uids = {obj["metadata"]["uid"] for obj in self.objects.values()}
+    def _collect_garbage(self, gone: str = "") -> None:
+        uids = {obj["metadata"]["uid"] for obj in self.objects.values()} - {gone}
         for (kind, name), obj in list(self.objects.items()):
             owners = obj["metadata"].get("ownerReferences") or []
             if not owners or any(o["uid"] in uids for o in owners) or "deletionTimestamp" in obj["metadata"]:

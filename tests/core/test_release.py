@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -77,7 +78,29 @@ def test_a_release_by_nginx_weight_needs_few_writes() -> None:
     cluster = started(10, 50, 100)
     cluster.writes.clear()
     cluster.run()
-    assert len(cluster.writes) + len(cluster.events) <= 18
+    assert len(cluster.writes) + len(cluster.events) <= 15
+
+
+def test_the_canary_ingress_and_its_service_go_by_one_deletion_unless_proxies_ask_the_services_address() -> None:
+    def deleted(cluster: Cluster) -> list[str]:
+        cluster.run()
+        completed(cluster)
+        return [a.ref.kind for a in cluster.writes if isinstance(a, Delete)]
+
+    assert deleted(started(10, 100)) == ["Service"]
+    cluster = started(10, 100)
+    annotations = {"nginx.ingress.kubernetes.io/service-upstream": "true"}
+    cluster.edit("Ingress", "web", lambda obj: obj["metadata"].update(annotations=annotations))
+    assert deleted(cluster) == ["Ingress", "Service"]
+
+
+def test_a_completed_release_tells_how_long_it_took() -> None:
+    cluster = started(10, 50, 100)
+    cluster.run()
+    assert [event.reason for event in cluster.events] == ["ReleaseCompleted"]
+    assert re.fullmatch(
+        r"release web-\w+-1 completed in 2 min \d+ s: all pods run hellok8s:v2", cluster.events[0].message
+    )
 
 
 def test_the_canary_belongs_to_its_release_from_its_first_write() -> None:
@@ -107,7 +130,7 @@ def test_a_release_waits_for_approval_and_pause() -> None:
     steps = [{"weight": 10, "approve": True}, {"weight": 100}]
     cluster = started(steps=steps)
     assert cluster.run().reason == "AwaitingApproval"
-    assert [event.reason for event in cluster.events] == ["ReleaseStarted", "ApprovalNeeded"]
+    assert [event.reason for event in cluster.events] == ["ApprovalNeeded"]
     cluster.command(paused={"by": "ann", "reason": "lunch"})
     cluster.command(approved={"step": 1})
     assert cluster.run().message == "paused by ann: lunch"
@@ -366,7 +389,7 @@ def test_testers_have_pods_and_a_route_before_anybody_else() -> None:
     assert cluster.release["status"]["step"] == 1
     assert "testers (header X-Canary: true)" in cluster.release["status"]["message"]
     assert cluster.share(V2) == 0
-    assert len([p for p in cluster.all("Pod") if cluster.pods_ever[p["metadata"]["name"]] == V2]) == 2
+    assert len([p for p in cluster.all("Pod") if cluster.pods_ever[p["metadata"]["name"]] == V2]) == 4
     (ingress,) = [i for i in cluster.all("Ingress") if i["metadata"]["name"] != "web"]
     annotations = ingress["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/canary-by-header-value"] == "true"

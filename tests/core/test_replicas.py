@@ -45,9 +45,9 @@ def test_without_routes_the_nearest_number_of_pods_is_chosen(
 
 @pytest.mark.parametrize(
     ("weight", "pods", "canary"),
-    [(0, 10, 0), (1, 10, 2), (10, 10, 2), (25, 10, 3), (99, 10, 10), (100, 10, 10), (10, 1, 1), (10, 0, 0)],
+    [(0, 10, 0), (1, 10, 4), (25, 10, 4), (45, 10, 5), (99, 10, 10), (100, 10, 10), (10, 4, 4), (10, 3, 3), (10, 0, 0)],
 )
-def test_with_routes_the_canary_can_carry_its_share_and_has_two_pods_where_the_deployment_has(
+def test_with_routes_the_canary_can_carry_its_share_and_has_four_pods_where_the_deployment_has(
     weight: int, pods: int, canary: int
 ) -> None:
     assert canary_replicas(weight, pods, max_extra=0, routed=True) == canary

@@ -201,6 +201,8 @@ class FakeApi:
         obj = self._existing(ref)
         if uid and obj["metadata"]["uid"] != uid:
             raise ApiError(409, "Conflict", f"the UID in the precondition ({uid}) does not match", ref=ref)
+        if propagation == "Foreground":
+            self._collect(ref, obj["metadata"]["uid"])
         left = self._delete(ref)
         return None if left is None else self._decode(left)
 
@@ -375,8 +377,11 @@ class FakeApi:
     def _vanish(self, ref: Ref, last: Object) -> None:
         before = self.objects.pop(ref)
         self._store("DELETED", ref, last, before)
-        uid = last["metadata"]["uid"]
-        living = {obj["metadata"]["uid"] for obj in self.objects.values()}
+        self._collect(ref, last["metadata"]["uid"])
+
+    def _collect(self, owner: Ref, uid: str) -> None:
+        """Delete what had only this owner."""
+        living = {obj["metadata"]["uid"] for ref, obj in self.objects.items() if ref != owner}
         for other, obj in list(self.objects.items()):
             owners = {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
             if uid in owners and not owners & living and other in self.objects:

@@ -20,12 +20,13 @@ CONTEXT = RouteContext(
     namespace=NAMESPACE,
     service="web",
     canary_service="web-canary",
+    canary_service_uid="s1",
 )
 OWNER = {
-    "apiVersion": "davylamp.dev/v1alpha1",
-    "kind": "Release",
-    "name": "web-7f6b13-1",
-    "uid": "r1",
+    "apiVersion": "v1",
+    "kind": "Service",
+    "name": "web-canary",
+    "uid": "s1",
     "controller": True,
     "blockOwnerDeletion": True,
 }
@@ -189,7 +190,25 @@ def test_a_weight_is_one_patch_of_one_annotation() -> None:
 def test_no_exposure_deletes_the_canary_and_never_strips_it() -> None:
     main = ingress()
     assert route(main).desired(None, CONTEXT).reached
-    assert route(main, canary_of(main)).desired(None, CONTEXT) == Wanted(absent=((REF, "i1"),))
+    assert route(main, canary_of(main)).desired(None, CONTEXT) == Wanted(absent=((REF, "i1"),), collected=True)
+
+
+@pytest.mark.parametrize(("value", "collected"), [("true", False), ("1", False), ("false", True)])
+def test_where_proxies_ask_the_services_address_ours_does_not_go_together_with_the_service(
+    value: str, collected: bool
+) -> None:
+    main = ingress(annotations={PREFIX + "service-upstream": value})
+    assert route(main, canary_of(main)).desired(None, CONTEXT).collected is collected
+
+
+def test_ours_belongs_to_the_release_where_there_is_no_service_of_ours_and_is_given_to_one_that_comes() -> None:
+    main, alone = ingress(), msgspec.structs.replace(CONTEXT, canary_service_uid="")
+    (manifest,) = route(main).desired(Exposure(10), alone).present
+    assert [o["kind"] for o in manifest["metadata"]["ownerReferences"]] == ["Release"]
+    found = route(main, made(manifest))
+    assert found.desired(None, CONTEXT) == Wanted(absent=((REF, "i1"),))
+    ((ref, patch),) = found.desired(Exposure(10), CONTEXT).patches
+    assert (ref, patch["metadata"]["ownerReferences"]) == (REF, [OWNER])
     going = with_meta(canary_of(main), deletion_timestamp=meta("", "x").creation_timestamp)
     assert route(main, going).desired(None, CONTEXT).reached
     assert route(main, going).effective(CONTEXT) == Exposure(10)  # it counts until it is gone
@@ -257,7 +276,7 @@ def test_a_path_that_the_user_removes_makes_ours_ineffective_until_it_is_followe
 def test_with_nothing_left_to_split_our_ingress_goes(main: Ingress | None) -> None:
     assert route(main).desired(Exposure(10), CONTEXT).reached
     found = route(main, OURS)
-    assert found.desired(Exposure(10), CONTEXT) == Wanted(absent=((REF, "i1"),))
+    assert found.desired(Exposure(10), CONTEXT).absent == ((REF, "i1"),)
     assert found.effective(CONTEXT) is None
     assert found.hindrance(CONTEXT) == ("Ingress web no longer sends to Service web" if main else "Ingress web is gone")
 

@@ -76,8 +76,8 @@ def test_the_shares_of_both_sides_are_the_whole() -> None:
     assert view.stable is not None
     assert view.canary is not None
     assert (view.stable.share, view.canary.share) == (90, 10)
-    assert (view.stable.ready, view.stable.wanted, view.canary.ready, view.canary.wanted) == (4, 4, 2, 2)
-    assert [len(side.pods or ()) for side in (view.stable, view.canary)] == [4, 2]
+    assert (view.stable.ready, view.stable.wanted, view.canary.ready, view.canary.wanted) == (4, 4, 4, 4)
+    assert [len(side.pods or ()) for side in (view.stable, view.canary)] == [4, 4]
 
 
 def test_a_hold_is_waited_for_until_it_is_over_and_then_comes_the_next_step() -> None:

@@ -23,7 +23,7 @@ def test_a_release_under_way_shows_both_sides_the_steps_the_weight_and_what_it_w
     assert text(in_step(1)) == [
         "shop/web  release web-bc87ce785f-1  Progressing, step 1 of 3  began 12:00:00",
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %",
-        "  canary  hellok8s:v2  2/2 ready  ██                      10 %",
+        "  canary  hellok8s:v2  4/4 ready  ██                      10 %",
         "  steps   ▶ 10 % (10m)  ○ 50 % (approval)  ○ 100 %",
         "  effect  10 % asked at 12:00:00, in effect since 12:00:05 (settled for 5 s, not measured)",
         "  now     step 1 holds until 12:10:05 (10 min), then step 2, 50 %",
@@ -34,7 +34,7 @@ def test_an_analysis_shows_what_both_served_the_verdict_and_what_it_does_not_cov
     assert text(situations.analysed()) == [
         "shop/web  release web-bc87ce785f-1  Progressing, step 1 of 3  began 12:00:00",
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %  1,204 requests  0.08 % errors  p99 31 ms",
-        "  canary  hellok8s:v2  2/2 ready  ██                      10 %  133 requests    0.00 % errors  p99 1.2 s",
+        "  canary  hellok8s:v2  4/4 ready  ██                      10 %  133 requests    0.00 % errors  p99 1.2 s",
         "  steps   ▶ 10 % (10m)  ○ 50 % (approval)  ○ 100 %",
         "  effect  10 % asked at 12:00:00, in effect since 12:00:05 (settled for 5 s, not measured)",
         "  verdict not enough data yet: errors needs about 1,400 more canary requests, 2 min at this rate",
@@ -53,7 +53,7 @@ def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them(
     assert text(situations.entering_50())[:6] == [
         "shop/web  release web-bc87ce785f-1  Progressing, step 2 of 3  began 12:00:00",
         "  stable  hellok8s:v1  4/4 ready  ██████████████████      90 %",
-        "  canary  hellok8s:v2  2/2 ready  ██░░░░░░░░              10 %",
+        "  canary  hellok8s:v2  4/4 ready  ██░░░░░░░░              10 %",
         "  steps   ✔ 10 % (10m)  ▶ 50 % (approval)  ○ 100 %",
         "  effect  50 % asked for, 10 % in effect since 12:00:05 (settled for 5 s, not measured)",
         "  now     step 2: 50 % is set; it counts as in effect 5 s after that (until 12:10:11, 5 s left)",
@@ -70,9 +70,9 @@ def test_pods_that_are_not_ready_are_listed_with_when_that_becomes_a_failure() -
     lines = text(situations.waiting_for_pods())
     assert lines[3:5] == [
         "          ├ web-bc87ce785f-1-34  Pending  0 s",
-        "          └ web-bc87ce785f-1-37  Pending  0 s",
+        "          ├ web-bc87ce785f-1-37  Pending  0 s",
     ]
-    assert lines[-1] == "  now     step 1: 0 of 2 canary pods ready; taken back at 12:10:00 if that stays so"
+    assert lines[-1] == "  now     step 1: 0 of 4 canary pods ready; taken back at 12:10:00 if that stays so"
 
 
 def test_a_crashed_pod_shows_how_it_ended_and_how_often() -> None:
@@ -224,7 +224,7 @@ def test_without_utf8_there_is_only_ascii() -> None:
     for situation in (situations.entering_50, situations.held, situations.restarted):
         assert "\n".join(text(situation(), ascii_only, "all")).isascii()
     assert text(situations.entering_50(), ascii_only)[2:4] == [
-        "  canary  hellok8s:v2  2/2 ready  ##........              10 %",
+        "  canary  hellok8s:v2  4/4 ready  ##........              10 %",
         "  steps   [x] 10 % (10m)  [>] 50 % (approval)  [ ] 100 %",
     ]
 
@@ -244,7 +244,7 @@ def test_bars_shrink_where_there_is_little_room() -> None:
     sides = [line for line in text(in_step(1), narrow) if "ready" in line]
     assert sides == [
         "  stable  hellok8s:v1  4/4 ready  ███████▎    90 %",
-        "  canary  hellok8s:v2  2/2 ready  ▊           10 %",
+        "  canary  hellok8s:v2  4/4 ready  ▊           10 %",
     ]
 
 
@@ -275,7 +275,7 @@ def test_what_a_container_says_can_not_speak_to_the_terminal() -> None:
 
 
 def test_the_same_image_is_said_to_have_another_template() -> None:
-    assert "  canary  hellok8s:v1 (another template)  2/2 ready" in text(situations.restarted())[2]
+    assert "  canary  hellok8s:v1 (another template)  4/4 ready" in text(situations.restarted())[2]
 
 
 def test_without_a_service_the_pods_are_the_weight() -> None:

@@ -236,6 +236,8 @@ class Known:
         for owner in owners:
             if owner.kind == "Deployment":
                 self._look_at(namespace, [owner.name])
+            elif owner.kind == "Service":
+                self._served_by(namespace, owner.name)
             elif owner.kind == "Release" and (release := self.releases.get(namespace, owner.name)) is not None:
                 self._look_at(namespace, [release.spec.deployment])
 

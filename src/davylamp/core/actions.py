@@ -43,10 +43,12 @@ class Patch(msgspec.Struct, frozen=True):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """Delete the object with this uid. That it is gone already is no failure."""
+    """Delete the object with this uid. That it is gone already is no failure. `foreground`: it stays until the garbage
+    collector has taken what it owns."""
 
     ref: Ref
     uid: str
+    foreground: bool = False
 
 
 class Announce(msgspec.Struct, frozen=True):

@@ -126,7 +126,9 @@ class Case(msgspec.Struct, frozen=True):
         return len(self.world.endpoints.get(service, ())) - self.ready_endpoints(service)
 
     def context(self, route: Route) -> RouteContext:
+        ours = self.world.services.get(names.canary_service(route.service))
         return RouteContext(
+            canary_service_uid=ours.metadata.uid if ours is not None else "",
             release=self.release.metadata.name,
             release_uid=self.release.metadata.uid,
             namespace=self.namespace,

@@ -1,8 +1,8 @@
 """Completing a release: the canary's pods become the Deployment's, none of them restarted.
 
 The order: everything on the canary by the Service's own selector (`step.bring_about` at weight 100), adoption,
-which lets the Deployment controller scale the old ReplicaSet to 0, canary Ingress away (both sides of it are the
-same pods by now), selector given back, canary Service away. Where there is no room for a full-size canary the
+which lets the Deployment controller scale the old ReplicaSet to 0, routes as before (both sides of them are the
+same pods by now), canary Service away, selector given back. Where there is no room for a full-size canary the
 Deployment adopts the small one and its own rolling update does the rest.
 
 With `keepOld` the release is completed before the adoption, which waits: the Deployment controller scales the old
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from davylamp.api.types import Phase, Step, WeightStatus
 from davylamp.api.units import readable
-from davylamp.core import manifests, status
+from davylamp.core import manifests, names, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
@@ -134,7 +134,7 @@ def finish(case: Case, now: datetime) -> Plan:
     if leftover and case.switched and stable is not None:
         # A newer template came in the moment of the adoption, so the controller no longer takes ours for its new one.
         actions.append(Patch(case.ref("ReplicaSet", stable.metadata.name), {"spec": {"replicas": 0}}))
-    actions += rerouted(case, None)
+    actions += _routes_away(case)
     if actions:
         return Plan(tuple(actions), "Promoting", "the canary's pods are the Deployment's now")
     if stable is not None and stable.status.replicas > 0:
@@ -143,6 +143,20 @@ def finish(case: Case, now: datetime) -> Plan:
         ready = f"{canary.status.available_replicas} of {deployment.spec.replicas} pods"
         return Plan((), "Promoting", f"{ready} run the new version")
     return _tidy(case, now)
+
+
+def _routes_away(case: Case) -> tuple[Action, ...]:
+    """No route has our mark any more. Where all that is left belongs to the canary's Service, one deletion takes both
+    away, the routes first: it is all the same to the requests, since both sides are the same pods."""
+    wanted = [(route.service, route.desired(None, case.context(route))) for route in case.world.routes]
+    left = {names.canary_service(service) for service, each in wanted if not each.reached}
+    if not all(each.collected for _, each in wanted if not each.reached):
+        return rerouted(case, None)
+    return tuple(
+        Delete(case.ref("Service", service.metadata.name), service.metadata.uid, foreground=True)
+        for service in case.canary_services
+        if service.metadata.name in left and service.metadata.deletion_timestamp is None
+    )
 
 
 def _tidy(case: Case, now: datetime) -> Plan:
@@ -160,6 +174,8 @@ def _tidy(case: Case, now: datetime) -> Plan:
         actions += made
     if actions:
         return Plan(tuple(actions), "Promoting", "clearing up")
+    if case.canary_services:
+        return Plan((), "Promoting", "the canary's Service is going")
     release = case.release
     message = f"all pods run {release.spec.canary.image}"
     kept = release.keeping
@@ -176,5 +192,7 @@ def _tidy(case: Case, now: datetime) -> Plan:
     )
     if kept:
         return Plan((done,), "OldGone", message)
-    told = case.announce("ReleaseCompleted", f"release {release.metadata.name} completed: {message}")
+    began = release.metadata.creation_timestamp or now
+    took = readable((now - began).total_seconds())
+    told = case.announce("ReleaseCompleted", f"release {release.metadata.name} completed in {took}: {message}")
     return Plan((told, done), "Completed", message)

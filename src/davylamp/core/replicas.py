@@ -5,7 +5,9 @@ The Deployment's own pods are never taken away for a canary: canary pods run bes
 - Without routes every pod gets its share of the Service's traffic: c canary pods beside n give c/(n+c). The
   number c in 0..maxExtraPods that comes nearest is chosen, the smaller one of two that are equally near.
 - With routes the proxy splits, whatever the pods are. The canary gets as many as its share of the load needs, but
-  at least two, since one bad pod can't be told from a bad version, and never more than the Deployment has.
+  at least four, and never more than the Deployment has. One bad pod can't be told from a bad version; and a
+  Deployment of up to four pods (most are) needs no more at the end than at the beginning: nothing is scaled, and
+  no pod is waited for, when the release completes. It may have as many beside it anyway then.
 
 docs/replicas.md compares the first way with the table of Argo Rollouts.
 """
@@ -22,6 +24,9 @@ from davylamp.api.units import count
 
 NOTICEABLE = 0.5
 """Percentage points. Weights are whole percents, so a difference below half a point is no difference to a reader."""
+
+LEAST = 4
+"""Canary pods at least where a proxy splits the traffic."""
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ def _least(weight: int) -> int:
 def _routed(weight: int, n: int) -> int:
     if weight <= 0:
         return 0
-    return max(-(-n * weight // 100), min(2, n))
+    return max(-(-n * weight // 100), min(LEAST, n))
 
 
 def _nearest(weight: int, n: int, cap: int) -> int:

@@ -134,7 +134,11 @@ def _pods(case: Case) -> Plan | None:
 def unmade(case: Case) -> tuple[Delete, ...]:
     """The Services that were made for the release, and what routes had besides, to be gone."""
     made = (*case.canary_services, *filter(None, (case.made_preview,)))
-    found = [(case.ref("Service", one.metadata.name), one.metadata.uid) for one in made]
+    found = [
+        (case.ref("Service", one.metadata.name), one.metadata.uid)
+        for one in made
+        if one.metadata.deletion_timestamp is None
+    ]
     found += (one for route in case.world.routes for one in route.remains(case.context(route)))
     return tuple(Delete(ref, uid) for ref, uid in dict.fromkeys(found))
 

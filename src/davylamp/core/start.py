@@ -48,15 +48,7 @@ def watch_over(world: World, now: datetime) -> Plan:
     name = manifest["metadata"]["name"]
     spec = manifest["spec"]
     message = f"release {name} of {spec['canary'].get('image')} begins; {spec['stable'].get('image')} stays stable"
-    told = Announce(
-        name=names.fit(f"{name}.started", 253),
-        about=Ref("Deployment", world.namespace, world.name),
-        about_uid=deployment.metadata.uid,
-        reason="ReleaseStarted",
-        message=message,
-        related=Ref("Release", world.namespace, name),
-    )
-    return Plan((Create(manifest), told), "Starting", message)
+    return Plan((Create(manifest),), "Starting", message)
 
 
 def active(world: World) -> list[ReplicaSet]:

@@ -69,6 +69,8 @@ class RouteContext(msgspec.Struct, frozen=True):
     stable_hash: str = ""
     """The pod-template-hash of the stable pods."""
     canary_hash: str = ""
+    canary_service_uid: str = ""
+    """"" while there is none."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -79,6 +81,9 @@ class Wanted(msgspec.Struct, frozen=True):
     """Merge patches of objects of ours that exist with other content."""
     absent: tuple[tuple[Ref, str], ...] = ()
     """Objects of ours that exist and must go, with their uids."""
+    collected: bool = False
+    """`absent` belongs to the canary's Service, and nobody asks that Service's address meanwhile: deleting the Service
+    in the foreground takes all of it away, ahead of the Service."""
 
     @property
     def reached(self) -> bool:

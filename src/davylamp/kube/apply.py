@@ -140,7 +140,7 @@ class Writer:
     async def _delete(self, action: Delete) -> None:
         ref = action.ref
         try:
-            left = await self._api.delete(ref, action.uid)
+            left = await self._api.delete(ref, action.uid, "Foreground" if action.foreground else "Background")
         except ApiError as error:
             if not error.not_found:
                 raise

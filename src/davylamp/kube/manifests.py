@@ -104,6 +104,7 @@ IN_NAMESPACES = [
     # canary's objects, the owners are these.
     _rule(GROUP, "releasepolicies/finalizers releases/finalizers", ["update"]),
     _rule("apps", "deployments/finalizers", ["update"]),
+    _rule("", "services/finalizers", ["update"]),
 ]
 """What the controller does in each namespace, and nothing else."""
 CLUSTER_WIDE = [

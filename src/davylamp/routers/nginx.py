@@ -91,12 +91,13 @@ class NginxRoute(msgspec.Struct, frozen=True):
         wanted = self._manifest(exposure, context) if exposure is not None else None
         if canary is None:
             return Wanted(present=(wanted,)) if wanted is not None else Wanted()
-        if not _managed(canary) and not _belongs(canary, context):
+        if not self._managed(canary) and not _belongs(canary, context):
             return Wanted()
         ref = Ref("Ingress", self.namespace, canary.metadata.name)
         if wanted is None or not _belongs(canary, context):
-            going = canary.metadata.deletion_timestamp is not None
-            return Wanted() if going else Wanted(absent=((ref, canary.metadata.uid),))
+            if canary.metadata.deletion_timestamp is not None:
+                return Wanted()
+            return Wanted(absent=((ref, canary.metadata.uid),), collected=self._collected(context))
         patch = _difference(wanted, canary)
         return Wanted(patches=((ref, patch),)) if patch else Wanted()
 
@@ -146,7 +147,7 @@ class NginxRoute(msgspec.Struct, frozen=True):
         canary = self.canary
         if canary is None:
             return self._rival(context)
-        if not _managed(canary) and not _belongs(canary, context):
+        if not self._managed(canary) and not _belongs(canary, context):
             return f"there is an Ingress {canary.metadata.name} already, and it is not ours"
         return self._rival(context)
 
@@ -160,6 +161,22 @@ class NginxRoute(msgspec.Struct, frozen=True):
                     "and only the oldest one counts"
                 )
         return ""
+
+    def _managed(self, ingress: Ingress) -> bool:
+        """True for a canary Ingress of ours, of whatever release. (A copy of it that has another owner is not.)"""
+        labels, owned_by = ingress.metadata.labels, ingress.metadata.controller
+        if names.RELEASE_LABEL not in labels or not names.MANAGED_BY.items() <= labels.items():
+            return False
+        if owned_by is None or owned_by.kind == "Release":
+            return True
+        return (owned_by.kind, owned_by.name) == ("Service", names.canary_service(self.service))
+
+    def _collected(self, context: RouteContext) -> bool:
+        """Whether our Ingress goes with the canary's Service."""
+        owned_by = self.canary.metadata.controller if self.canary is not None else None
+        if owned_by is None or owned_by.uid != context.canary_service_uid:
+            return False
+        return self.ingress is None or not _by_address(self.ingress)
 
     def _places(self) -> list[Location]:
         if self.ingress is None:
@@ -182,7 +199,7 @@ class NginxRoute(msgspec.Struct, frozen=True):
                 "namespace": self.namespace,
                 "labels": _labels(context),
                 "annotations": {**mine, CANARY: "true", **nginx_rules.annotations_of(exposure)},
-                "ownerReferences": [owner(API_VERSION, "Release", context.release, context.release_uid)],
+                "ownerReferences": [_owner(context)],
             },
             "spec": _spec(_for_canary(ingress.spec, self.service, context.canary_service)),
         }
@@ -192,18 +209,24 @@ def _labels(context: RouteContext) -> dict[str, str]:
     return names.MANAGED_BY | {names.RELEASE_LABEL: names.fit(context.release, 63)}
 
 
-def _managed(ingress: Ingress) -> bool:
-    """True for a canary Ingress of ours, of whatever release. (A copy of it that has another owner is not.)"""
-    labels, controller = ingress.metadata.labels, ingress.metadata.controller
-    labelled = names.RELEASE_LABEL in labels and names.MANAGED_BY.items() <= labels.items()
-    return labelled and (controller is None or controller.kind == "Release")
+def _owner(context: RouteContext) -> dict[str, Any]:
+    """The canary's Service, so that both can go by one deletion (and it goes with the Release)."""
+    if context.canary_service_uid:
+        return owner("v1", "Service", context.canary_service, context.canary_service_uid)
+    return owner(API_VERSION, "Release", context.release, context.release_uid)
+
+
+def _by_address(ingress: Ingress) -> bool:
+    """Whether its controller may send requests to the Service's address instead of to the pods: then the Service has
+    to stay until the route is known to be gone."""
+    return ingress.metadata.annotations.get(PREFIX + "service-upstream", "false").lower() not in ("", "0", "f", "false")
 
 
 def _belongs(ingress: Ingress, context: RouteContext) -> bool:
     """True for one of this release: by its owner, or by its labels where the owner was taken away."""
     controller = ingress.metadata.controller
     if controller is not None:
-        return controller.uid == context.release_uid
+        return controller.uid in (context.release_uid, context.canary_service_uid)
     return _labels(context).items() <= ingress.metadata.labels.items()
 
 
