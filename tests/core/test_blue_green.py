@@ -94,7 +94,7 @@ def test_testers_reach_the_new_version_by_the_preview_service_while_there_is_one
 def test_a_preview_service_alone_gives_the_new_version_pods() -> None:
     cluster = started(traffic=PREVIEW, steps=[{"weight": 0, "approve": True}, {"weight": 100}])
     cluster.run()
-    assert list(cluster.pods_ever.values()).count(V2) == 2
+    assert list(cluster.pods_ever.values()).count(V2) == 4
     assert set(cluster.weights) == {0}
 
 
