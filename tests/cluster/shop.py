@@ -31,17 +31,20 @@ def davy(lab: Lab, *args: str, check: bool = True) -> subprocess.CompletedProces
 
 
 class Controller:
-    """`davy controller` inside the namespace."""
+    """`davy controller` inside the namespace; with `mortal` one that dies `before` or `after` its first write."""
 
-    def __init__(self, lab: Lab, log: Path, *args: str, admin: bool = False) -> None:
+    def __init__(self, lab: Lab, log: Path, *args: str, admin: bool = False, mortal: str = "") -> None:
         self.lab, self.log, self.args = lab, log, args
+        self.program: list[str | Path] = [DAVY, "controller"]
+        if mortal:
+            self.program = [sys.executable, Path(__file__).with_name("mortal.py"), mortal]
         self.kubeconfig = lab.inside_kubeconfig if admin else lab.kubeconfig_of("davylamp", inside=True)
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = self.lab.spawn(
-                [DAVY, "controller", "--listen", "127.0.0.1:0", *self.args],
+                [*self.program, "--listen", "127.0.0.1:0", *self.args],
                 kubeconfig=self.kubeconfig,
                 stdout=log,
                 stderr=log,

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import functools
+import itertools
+from pathlib import Path
 
+import pytest
+from davylab import Lab
+
+from davylamp.kube.gate import MARK
 from tests.cluster.shop import Controller, Json, Shop, Traffic
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
@@ -211,38 +217,51 @@ def test_scaling_during_a_release_is_followed(shop: Shop, traffic: Traffic, cont
     traffic.nothing_lost()
 
 
-def test_the_controller_is_killed_again_and_again_and_the_release_ends_the_same(
-    shop: Shop, traffic: Traffic, controller: Controller
+WRITES = [
+    "create Release",
+    "patch Service",
+    "create ReplicaSet",
+    "create Service",
+    "create Ingress",
+    "patch Release status",
+    "patch Ingress",
+    "patch Release status",
+    "patch Service",
+    "patch ReplicaSet",
+    "patch Deployment",
+    "delete Service",
+    "patch Service",
+    "patch Release status",
+]
+"""Of a release by nginx weight with two steps and a canary of full size, but for the Event at its end."""
+
+
+def test_the_controller_dies_before_and_after_each_write_of_a_release_and_the_end_is_the_same(
+    shop: Shop, installed: Lab, tmp_path: Path
 ) -> None:
-    """Killed whenever the release has written something new, so at each of its writes in turn."""
-    shop.policy({"weight": 10, "hold": "1s"}, {"weight": 50, "hold": "1s"}, {"weight": 100})
+    shop.open()
+    traffic = Traffic(shop)
+    with Controller(installed, tmp_path / "first.log"):
+        shop.policy({"weight": 10, "hold": "1s"}, {"weight": 50}, {"weight": 100})
+        shop.wait(lambda: shop.get("deployment", "web")["metadata"].get("labels", {}).get(MARK), "the gate's mark")
+    stable = shop.pods()
     shop.set_image(V2)
-    seen: set[str] = set()
+    log = tmp_path / "lives.log"
 
-    def killed_or_done() -> bool:
-        state = fingerprint(shop)
-        if state not in seen:
-            seen.add(state)
-            controller.kill()
-            controller.start()
-        return shop.phase(V2) == "Completed"
+    def ended(life: Controller) -> bool:
+        return life.process.poll() is not None or shop.phase(V2) == "Completed"
 
-    shop.wait(killed_or_done, "the release to complete in spite of it all", 180)
-    assert len(seen) >= 8, "it was killed at many points"
+    moments = itertools.cycle(("before", "after"))
+    while shop.phase(V2) != "Completed":
+        life = Controller(installed, log, mortal=next(moments))
+        shop.wait(functools.partial(ended, life), "the controller to die, or the release to be completed", 90)
+        life.kill()
+    deaths = [line.removeprefix("died ") for line in log.read_text().splitlines() if line.startswith("died ")]
+    assert [d.removeprefix("after: ") for d in deaths if d.startswith("after")] == WRITES
+    assert [d.removeprefix("before: ") for d in deaths if d.startswith("before")] == WRITES
     shop.wait_quiet(V2)
     assert shop.leftovers() == []
+    assert not shop.get("deployment", "web")["spec"].get("paused")
+    assert len(shop.releases) == 1
+    assert not stable.keys() & shop.pods().keys()
     traffic.nothing_lost()
-
-
-def fingerprint(shop: Shop) -> str:
-    """What the release has written so far."""
-    parts = [
-        f"{r['metadata']['name']} {r.get('status', {}).get('phase')} {r.get('status', {}).get('step')}"
-        for r in shop.releases
-    ]
-    parts += [str(s["spec"]["selector"]) for s in shop.all("services")]
-    parts += [str(i["metadata"].get("annotations")) for i in shop.all("ingresses")]
-    parts += [
-        f"{rs['metadata']['ownerReferences'][0]['kind']} {rs['spec']['replicas']}" for rs in shop.all("replicasets")
-    ]
-    return " | ".join(parts)
