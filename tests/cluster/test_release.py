@@ -206,11 +206,11 @@ def test_deleting_the_namespace_in_a_release_ends(shop: Shop, controller: Contro
 
 
 def test_scaling_during_a_release_is_followed(shop: Shop, traffic: Traffic, controller: Controller) -> None:
-    shop.policy({"weight": 50, "approve": True}, {"weight": 100})
+    shop.policy({"weight": 75, "approve": True}, {"weight": 100})
     shop.set_image(V2)
     shop.wait_step(V2, 1)
     shop.kubectl("scale", "deployment/web", "--replicas=6")
-    shop.wait(lambda: sorted(shop.pods().values()) == [V1] * 6 + [V2] * 3, "6 and 3 pods")
+    shop.wait(lambda: sorted(shop.pods().values()) == [V1] * 6 + [V2] * 5, "6 and 5 pods")
     shop.davy("approve", "web", "--wait")
     shop.wait_quiet(V2)
     assert len(shop.pods()) == 6
