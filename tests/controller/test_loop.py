@@ -47,6 +47,17 @@ async def test_a_release_by_weight_goes_all_the_way_and_leaves_nothing(rig: Rig)
     assert rig.get("Service")["spec"]["selector"] == {"app": "web"}
 
 
+async def test_a_weight_that_somebody_else_changes_is_put_right(rig: Rig) -> None:
+    await rig.start(deployment(), service(), ingress(), policy(**ROUTED, steps=[{"weight": 10, "approve": True}]))
+    rig.set_image("hellok8s:v2")
+    await rig.clock.advance(60)
+    ours = Ref("Ingress", NAMESPACE, "web-davylamp")
+    weight = "nginx.ingress.kubernetes.io/canary-weight"
+    rig.api.change(ours, {"metadata": {"annotations": {weight: "90"}}})
+    await rig.clock.advance(1)
+    assert rig.get("Ingress", ours.name)["metadata"]["annotations"][weight] == "10"
+
+
 async def test_nothing_is_read_outside_of_watches(rig: Rig) -> None:
     await rig.start(deployment(), service(), ingress(), policy(**ROUTED))
     rig.set_image("hellok8s:v2")

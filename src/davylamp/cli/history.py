@@ -54,5 +54,8 @@ def _began(release: Release) -> tuple[datetime, int, str]:
 
 
 async def _raw(here: Session, releases: list[Release]) -> list[dict[str, Any]]:
+    """As kubectl would print them: without managedFields, which fill pages."""
     by_uid = {obj["metadata"]["uid"]: obj for obj in await here.api.list_raw("Release", here.namespace)}
+    for obj in by_uid.values():
+        obj["metadata"].pop("managedFields", None)
     return [by_uid[r.metadata.uid] for r in releases if r.metadata.uid in by_uid]
