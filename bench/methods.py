@@ -5,15 +5,18 @@ Arrays are (runs, intervals); a result is the interval (from 1) of the first rej
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from davylamp.analysis import kayenta, shares
+from davylamp.analysis import kayenta, shares, warmup
 from davylamp.analysis.shares import Array
 
 Ints = NDArray[np.int64]
 RATIOS = np.geomspace(1.25, 100, 12)
+OPENING = np.log(shares.PARTS * len(shares.PARTS))
 STAKES = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
 
 
@@ -35,7 +38,44 @@ def crossing(evidence: Array, alpha: float) -> Array:
 
 def ours(c: Counts, tau: float) -> Array:
     """Log evidence over time."""
+    return shares.log_mean(OPENING + np.cumsum(shares.worse(c.k0, c.k1, c.n0, c.n1, tau), 1))
+
+
+def even(c: Counts, tau: float) -> Array:
+    """The same with equal parts of the stake on all alternatives."""
     return shares.log_mean(np.cumsum(shares.worse(c.k0, c.k1, c.n0, c.n1, tau), 1))
+
+
+def kept_aside(c: Counts, tau: float, ages: NDArray[np.floating[Any]], *, fast: bool) -> Array:
+    """The same where the canary's pods are of these `ages` in seconds: see `davylamp.analysis.warmup`. `fast`: they are
+    seen to be no slower than stable's."""
+    logs = shares.worse(c.k0, c.k1, c.n0, c.n1, tau)
+    everything = OPENING + np.cumsum(logs, 1)
+    total = shares.log_mean(everything)
+    young = np.broadcast_to(ages < 60, total.shape)
+    failed, asked = (np.cumsum(np.where(young, x, 0), 1) for x in (c.k1, c.n1))
+    most = np.vectorize(lambda k, n: warmup.at_most(int(k), int(n)))
+    rare = most(_shifted(failed), _shifted(asked)) < warmup.RARE
+    warm = ~young | (rare & (ages >= 20) if fast else np.zeros_like(young))
+    learned = np.cumsum(np.where(warm, total - _shifted(total), 0), 1)
+    spread = shares.log_mean(OPENING + np.cumsum(np.where(warm[..., None], logs, 0), 1))
+    found = warmup.confirmed(learned, spread)
+    enough = (found >= np.log(warmup.CONFIRMED)) & ((failed == 0) | (most(failed, asked) < warmup.FEW))
+    return np.where(enough | (failed >= np.maximum(0.5 * asked, 1)), total, np.minimum(total, found))
+
+
+def _shifted(x: Array | Ints) -> Array:
+    """Each interval's value before it."""
+    return np.concatenate([np.zeros((len(x), 1)), x[:, :-1]], 1)
+
+
+def left_out(c: Counts, tau: float, ages: NDArray[np.floating[Any]]) -> Array:
+    """Another way: intervals are left out in which young pods are plainly worse than stable (2.5 standard errors)."""
+    pooled = (c.k0 + c.k1) / (c.n0 + c.n1)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / c.n0 + 1 / c.n1))
+    cold = (ages < 60) & (c.k1 > 1) & (c.k1 / c.n1 - c.k0 / c.n0 > 2.5 * error)
+    logs = shares.worse(c.k0, c.k1, c.n0, c.n1, tau)
+    return shares.log_mean(OPENING + np.cumsum(np.where(cold[..., None], 0, logs), 1))
 
 
 def ratio_logs(k0: Array | Ints, k1: Array | Ints, theta: Array) -> Array:

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from davylamp.analysis import counts as c
+from davylamp.analysis import duel
 from davylamp.analysis import look as lk
+from davylamp.analysis.errors import Errors
 from davylamp.analysis.latency import Latency
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.verdict import Answer, verdict
@@ -17,6 +19,7 @@ from tests.analysis.traffic import events, latencies, looks
 
 ERRORS = Rules((Check("errors", "errors"),))
 LATENCY = Rules((Check("latency", "latency"),))
+BOTH = Rules((Check("errors", "errors"), Check("latency", "latency")))
 ALL = Rules(
     (
         Check("errors", "errors"),
@@ -139,7 +142,7 @@ def test_the_note_goes_when_data_comes_back_and_gaps_are_no_evidence() -> None:
 def test_no_data_is_no_evidence_in_either_direction(nothing: c.Events) -> None:
     before = lk.begin(ERRORS, 0.0)
     after = lk.look(before, ERRORS, "errors", nothing)
-    assert evidence(after) == 0
+    assert evidence(after) == pytest.approx(0)
     found = verdict(after, ERRORS, 10.0)
     assert found.answer == Answer.NOT_ENOUGH_DATA
     assert not found.findings[0].good
@@ -213,14 +216,68 @@ def test_a_canary_with_other_buckets_than_stable_alone_had_shown_is_compared_whe
     assert evidence(state, "latency") > 0
 
 
-def test_cold_pods_are_left_out_while_they_are_seen_to_be_cold_and_only_then() -> None:
-    cold, warm, old = events(0, 1, 9, age=5.0), events(0, 1, 0, age=5.0), events(0, 1, 9, age=60.0)
-    begin = lk.begin(ERRORS, 0.0)
-    left_out = lk.look(begin, ERRORS, "errors", cold).checks["errors"]
-    assert left_out.cold.pods == ("c0", "c1")
-    assert lk.evidence(left_out.state) == 0
-    assert not lk.look(begin, ERRORS, "errors", warm).checks["errors"].cold.intervals
-    assert evidence(lk.look(begin, ERRORS, "errors", old)) > 1.5
+def test_what_young_pods_show_is_kept_aside_until_they_confirm_it_when_warm() -> None:
+    state = looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [events(10.0 * t, 1, 2, age=10.0 * t) for t in range(6)])
+    assert evidence(state) == pytest.approx(0)
+    assert lk.aside(state.checks["errors"].state) > math.log(1000)
+    assert state.checks["errors"].cold.pods == ("c0", "c1")
+    assert not state.crossed
+    once = lk.look(state, ERRORS, "errors", events(60, 1, 1, age=60.0))
+    assert not once.crossed
+    twice = lk.look(once, ERRORS, "errors", events(70, 1, 3, age=70.0))
+    assert twice.crossed
+    assert evidence(twice) > math.log(1000)
+
+
+def test_what_young_pods_show_is_refuted_when_they_are_warm_and_the_later_fault_is_found_all_the_same() -> None:
+    cold = [events(10.0 * t, 1, 10, age=10.0 * t) for t in range(6)]
+    fine = [events(60 + 10.0 * t, 9, 1, age=60 + 10.0 * t) for t in range(30)]
+    state = looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [*cold, *fine])
+    assert not state.crossed
+    assert evidence(state) < 0
+    bad = [events(360 + 10.0 * t, 9, 5, age=360 + 10.0 * t) for t in range(60)]
+    assert looks(state, ERRORS, "errors", bad).crossed
+
+
+def test_where_young_pods_fail_much_warm_ones_have_to_suffice_by_themselves() -> None:
+    state = looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [events(10.0 * t, 1, 6, age=10.0 * t) for t in range(6)])
+    once = lk.look(state, ERRORS, "errors", events(60, 0, 2, age=60.0))
+    assert math.log(10) > evidence(once) > math.log(5)
+    assert not lk.look(once, ERRORS, "errors", events(70, 0, 1, age=70.0)).crossed
+    assert looks(once, ERRORS, "errors", [events(70 + 10.0 * t, 0, 6, age=70.0) for t in range(2)]).crossed
+
+
+def test_pods_that_are_as_fast_as_stables_and_fail_rarely_are_seen_to_be_warm() -> None:
+    def after(times: float) -> lk.State:
+        draw = np.random.default_rng(8)
+        state = lk.begin(BOTH, 0.0)
+        for t in range(6):
+            state = lk.look(state, BOTH, "errors", events(10.0 * t, 1, t % 2, age=10.0 * t))
+            state = lk.look(state, BOTH, "latency", latencies(10.0 * t, draw, times, age=10.0 * t))
+        return state
+
+    assert after(1.0).checks["errors"].cold.intervals == 2, "for a third of the warm-up"
+    assert after(3.0).checks["errors"].cold.intervals == 6
+    assert evidence(after(1.0)) > evidence(after(3.0))
+
+
+def test_slowness_of_young_pods_is_kept_aside_too() -> None:
+    draw = np.random.default_rng(9)
+    made = [latencies(10.0 * t, draw, 3.0, age=10.0 * t) for t in range(6)]
+    state = looks(lk.begin(LATENCY, 0.0), LATENCY, "latency", made)
+    assert evidence(state, "latency") == pytest.approx(0)
+    assert not state.crossed
+    well = [latencies(60 + 10.0 * t, draw, 1.0, age=60 + 10.0 * t) for t in range(20)]
+    assert not looks(state, LATENCY, "latency", well).crossed
+    still = [latencies(60 + 10.0 * t, draw, 3.0, age=60 + 10.0 * t) for t in range(2)]
+    assert looks(state, LATENCY, "latency", still).crossed
+
+
+def test_pods_that_were_always_warm_count_in_full() -> None:
+    state = looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [events(10.0 * t, 3, 1) for t in range(9)])
+    found = state.checks["errors"].state
+    assert isinstance(found, Errors)
+    assert evidence(state) == pytest.approx(duel.against(found.duel))
 
 
 def test_a_version_that_fails_outright_is_not_taken_for_cold() -> None:

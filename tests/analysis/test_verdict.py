@@ -131,9 +131,15 @@ def test_a_single_canary_pod_is_named_as_a_limit() -> None:
     assert after(ERRORS, "errors", [events(0)]).limits == ()
 
 
-def test_what_was_left_out_as_cold_is_said() -> None:
+def test_what_is_kept_aside_since_pods_were_warming_up_is_said() -> None:
     found = after(ERRORS, "errors", [events(0, 1, 9, age=0.0), events(10, 1, 9, age=10.0)])
-    assert found.limits == ("errors: 2 intervals without c0, c1, which were warming up",)
+    assert found.answer == Answer.NOT_ENOUGH_DATA
+    assert found.message.endswith("its pods were warming up, so that it counts once they, warm, confirm it")
+    assert len(found.limits) == 1
+    assert found.limits[0].startswith("errors: evidence of ")
+    assert found.limits[0].endswith(
+        "is kept aside, since c0, c1 were warming up in 2 intervals; it counts once they, warm, confirm it"
+    )
 
 
 def test_an_interval_that_could_not_be_used_is_explained() -> None:

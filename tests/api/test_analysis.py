@@ -173,13 +173,3 @@ def test_everything_is_said_at_once() -> None:
     assert len(faults) == 5
     _, problems = read("{interval: 10ms, falseAlarms: 50%, checks: [{}, {webhook: {url: x}}, {job: {template: {}}}]}")
     assert len(problems) == 5
-
-
-@pytest.mark.parametrize(
-    ("interval", "warm_up", "warned"),
-    [("10s", "60s", False), ("5s", "60s", True), ("5s", "0s", False)],
-)
-def test_looks_that_come_too_fast_to_see_a_cold_start_are_warned_of(interval: str, warm_up: str, warned: bool) -> None:
-    found = review(Analysis(interval=interval, warm_up=warm_up))
-    assert [problem.path for problem in found] == (["spec.analysis.interval"] if warned else [])
-    assert all(problem.warning for problem in found)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+from davylamp.analysis import counts as c
+from davylamp.api.analysis import Analysis, Check, Errors
 from davylamp.cli import exits
+from davylamp.controller.findings import Findings
+from davylamp.signals.gather import Look
 from tests.cli.conftest import Davy, Serve
 from tests.core.model import Cluster
 from tests.view import situations
@@ -46,7 +53,32 @@ def test_programs_read_the_counts_that_went_in(davy: Davy, serve: Serve) -> None
         "evidence": 256.0,
         "requests": [7200, 800],
         "failures": [8, 16],
+        "aside": [0, 0],
     }
+    assert (said["tolerate"], said["complete"]) == (1.25, False)
+
+
+def test_anybody_can_recompute_the_evidence_by_the_program_in_the_documentation(davy: Davy, serve: Serve) -> None:
+    analysis = Analysis(checks=(Check(errors=Errors()),))
+    findings, draw = Findings(analysis, None, 1000.0), np.random.default_rng(4)
+    for number in range(30):
+        start, age = 1000.0 + 10 * number, 10.0 * number
+        old = tuple(c.Pod(f"a{i}", 300, int(draw.binomial(300, 0.002))) for i in range(3))
+        new = tuple(c.Pod(f"b{i}", 50, int(draw.binomial(50, 0.006)), max(0.0, age - 90 * i)) for i in range(2))
+        looked = c.Events(start, start + 10, old, new if number else ())
+        findings.take(Look((("errors", looked),), ()), start + 10)
+    serve(situations.analysed(**findings.patch()))
+    out = davy("verdict", "web", "-o", "json").out
+    assert json.loads(out)["complete"]
+    text = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+    program = text.partition("## Recompute it")[2].partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], input=out, capture_output=True, text=True, check=True)
+    rows = [[float(number) for number in line.split()[1:]] for line in done.stdout.splitlines()]
+    assert len(rows) == 30
+    for said, everything, warm in rows:
+        assert any(abs(said / value - 1) < 1e-3 for value in (everything, min(everything, warm)))
+    assert max(everything for _, everything, _ in rows) > 10, "there was something to compute"
+    assert len({round(everything / warm, 3) for _, everything, warm in rows}) > 20, "and something to keep aside"
 
 
 def test_a_picture_is_a_file(davy: Davy, serve: Serve, tmp_path: Path) -> None:

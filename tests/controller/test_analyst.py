@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +24,7 @@ class Made:
 
     def __init__(self) -> None:
         self.rates: tuple[float, float, float, float] | None = (450, 0.0, 450, 0.0)
-        self.looks = 0
+        self.looks: list[float] = []
         self.opened = 0
         self.box: Box | None = None
         self._until: float | None = None
@@ -34,7 +35,7 @@ class Made:
         return self
 
     async def look(self, release: Release, pods: Pods, now: float) -> Look:
-        self.looks += 1
+        self.looks.append(now)
         until, self._until = self._until, now
         if self.rates is None:
             self._until = None
@@ -123,7 +124,7 @@ async def test_an_outage_of_the_metrics_holds_the_release_and_it_goes_on_when_th
 
 async def test_a_restart_goes_on_with_the_evidence_so_far(rig: Rig) -> None:
     made = Made()
-    made.rates = (900, 0.9, 100, 0.2)
+    made.rates = (900, 0.9, 100, 0.12)
     await started(rig, made)
     await rig.clock.advance(125)
     before = status(rig)
@@ -157,10 +158,10 @@ async def test_nothing_is_looked_at_without_a_release(rig: Rig) -> None:
     await started(rig, made, leaveWhen="notWorse")
     await rig.clock.advance(120)
     assert rig.phase == "Completed"
-    looks = made.looks
+    looks = len(made.looks)
     rig.api.requests.clear()
     await rig.clock.advance(3600)
-    assert (made.looks, rig.api.requests) == (looks, [])
+    assert (len(made.looks), rig.api.requests) == (looks, [])
 
 
 async def test_what_is_found_is_written_at_most_once_a_minute(rig: Rig) -> None:
@@ -171,4 +172,30 @@ async def test_what_is_found_is_written_at_most_once_a_minute(rig: Rig) -> None:
     before = len(rig.writes)
     await rig.clock.advance(600)
     assert rig.writes[before:] == [("patch", "Release")] * 10
-    assert made.looks >= 60
+    assert len(made.looks) >= 60
+
+
+async def test_the_first_look_is_before_the_canary_gets_requests_and_the_next_soon_after(rig: Rig) -> None:
+    made = Made()
+    await started(rig, made)
+    await rig.clock.advance(2)
+    assert rig.release.get("status", {}).get("step", 0) == 0
+    assert made.looks
+    assert "analysis" not in rig.release.get("status", {}), "nothing is told before there is something to tell"
+    await rig.clock.advance(60)
+    gaps = [round(b - a) for a, b in itertools.pairwise(made.looks)]
+    assert gaps[:2] == [2, 2], "until the canary's first request has been seen"
+    assert set(gaps[2:]) == {10}
+
+
+async def test_where_the_next_look_may_decide_it_comes_sooner(rig: Rig) -> None:
+    made = Made()
+    made.rates = (900, 0.9, 100, 0.1)
+    await started(rig, made, leaveWhen="held")
+    await rig.clock.advance(60)
+    made.rates = (900, 0.9, 100, 0.5)
+    await rig.clock.advance(300)
+    assert rig.phase == "RolledBack"
+    gaps = [round(b - a) for a, b in itertools.pairwise(made.looks)]
+    assert gaps[-1] == 5
+    assert gaps.count(10) > 3

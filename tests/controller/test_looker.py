@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from davylamp.api.analysis import Analysis, BasicAuth, Check, Errors, Feedback, Key, Logs, Prometheus, Sources
+from davylamp.analysis.counts import Outcome
+from davylamp.api.analysis import Analysis, BasicAuth, Check, Errors, Feedback, Job, Key, Logs, Prometheus, Sources
 from davylamp.api.objects import Meta
 from davylamp.api.types import Release, ReleaseSpec, Side, UserVote
 from davylamp.controller.looker import Blocked, Lookers, keys_of
@@ -111,3 +113,38 @@ async def test_messages_of_templates_show_a_line_that_has_it(api: FakeApi, looke
     assert looker.explained(f"logs: template {known}, known") == 'logs: "payment declined for order 17", known'
     assert looker.explained("logs: template 0123456789abcdef, new") == "logs: template 0123456789abcdef, new"
     await looker.close()
+
+
+JOB = Check(job=Job(template={"spec": {"containers": [{"name": "test", "image": "smoke:v1"}]}}))
+
+
+async def test_a_job_is_made_once_and_what_comes_of_it_is_read(api: FakeApi, lookers: Lookers) -> None:
+    given = release(Analysis(checks=(JOB,)))
+    given = msgspec.structs.replace(given, status=msgspec.structs.replace(given.status, step=1))
+    looker = await lookers.open(given, PODS, "app", NOW.timestamp())
+    for passed in (10, 20):
+        found = await looker.look(given, PODS, NOW.timestamp() + passed)
+        assert found.problems == ("job: Job web-2-job-1 is running",)
+    job = Ref("Job", "shop", "web-2-job-1")
+    assert api.writes == [("create", job)]
+    api.set_status(job, {"conditions": [{"type": "Failed", "status": "True", "message": "exit code 3"}]})
+    again = await lookers.open(given, PODS, "app", NOW.timestamp())
+    for one in (looker, again):
+        ((_, outcome),) = (await one.look(given, PODS, NOW.timestamp() + 30)).counts
+        assert isinstance(outcome, Outcome)
+        assert (outcome.passed, outcome.message) == (False, "job: Job web-2-job-1 has failed: exit code 3")
+    assert len(api.writes) == 1, "a controller that begins anew finds the Job"
+
+
+async def test_a_job_that_may_not_be_made_is_said(api: FakeApi, lookers: Lookers) -> None:
+    given = release(Analysis(checks=(JOB,)))
+    given = msgspec.structs.replace(given, status=msgspec.structs.replace(given.status, step=1))
+    looker = await lookers.open(given, PODS, "app", NOW.timestamp())
+
+    def refuse(verb: str, ref: Ref) -> None:
+        raise ApiError(403, "Forbidden", "no", verb=verb, ref=ref)
+
+    api.before = refuse
+    found = await looker.look(given, PODS, NOW.timestamp() + 10)
+    assert found.counts == ()
+    assert found.problems[0].startswith("job: its Job can't be run: ")

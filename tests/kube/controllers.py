@@ -184,7 +184,9 @@ class Controllers:
         self.pods_ever.append(name)
         sick = self.sick.get(template["spec"]["containers"][0]["image"])
         ready = {"type": "Ready", "status": "False" if sick else "True"}
-        self.api.set_status(Ref("Pod", meta["namespace"], name), {"conditions": [ready]} | (sick or {}))
+        self.api.set_status(
+            Ref("Pod", meta["namespace"], name), {"podIP": "10.244.0.1", "conditions": [ready]} | (sick or {})
+        )
 
     def _endpoints(self, obj: Object) -> None:
         meta = obj["metadata"]

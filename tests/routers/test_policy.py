@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from davylamp.api.analysis import Analysis, Check, Errors, Job, Logs, Threshold
+from davylamp.api.analysis import Analysis, Check, Errors, Logs, Threshold
 from davylamp.api.types import (
     IngressRoute,
     Match,
@@ -235,7 +235,6 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_fields() -
 @pytest.mark.parametrize(
     ("checks", "expected"),
     [
-        ((Check(job=Job(template={"spec": {"containers": [{}]}})),), "spec.analysis.checks[0].job"),
         ((Check(logs=Logs()), Check(name="more", logs=Logs())), "spec.analysis.checks[1].logs"),
         ((Check(threshold=Threshold(query="up", max=1)),), "spec.analysis.checks[0].threshold.query"),
     ],

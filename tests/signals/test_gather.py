@@ -19,10 +19,10 @@ from davylamp.analysis.rules import Rules
 from davylamp.api.analysis import Analysis, Key
 from davylamp.signals import logs as signals_logs
 from davylamp.signals.addresses import LOOPBACK
-from davylamp.signals.checks import Facts
+from davylamp.signals.checks import Facts, NoJob
 from davylamp.signals.feedback import Box, Said, Sides
 from davylamp.signals.fetch import client
-from davylamp.signals.gather import Gatherer, Pods
+from davylamp.signals.gather import Gatherer, Look, Pods
 from davylamp.signals.logs import Logs, Templates
 from davylamp.signals.policy import feedback_rules, names_of, rules_of
 from davylamp.signals.scrape import Target
@@ -210,7 +210,7 @@ checks:
 """
 
 
-async def test_the_judge_looks_once_when_its_time_is_over(
+async def test_the_judge_is_asked_once_when_its_time_is_over_and_its_word_holds_from_then_on(
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
     gatherer = Gatherer(analysis(shop[1], KAYENTA), session, {}, 990)
@@ -220,16 +220,13 @@ async def test_the_judge_looks_once_when_its_time_is_over(
     assert looks[-1].problems == ("kayenta: 1 of 1 metrics have no data: cpu",)
     shop[0].cpu = True
     looks += [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1050, 1060)]
+    said = "kayenta: score 0 of 100, 95 passes; cpu is High (4 times the baseline's)"
     assert [dict(one.counts) for one in looks] == [
         {},
         {},
         {},
-        {
-            "kayenta": Outcome(
-                990, 1050, False, "kayenta: score 0 of 100, 95 passes; cpu is High (4 times the baseline's)"
-            )
-        },
-        {},
+        {"kayenta": Outcome(990, 1050, False, said)},
+        {"kayenta": Outcome(1050, 1060, False, said)},
     ]
 
 
@@ -323,3 +320,50 @@ def test_a_missing_token_of_feedback_lets_nobody_in() -> None:
     with pytest.raises(ValueError, match='no key token in Secret "feedback"'):
         feedback_rules(policy.feedback, {})
     assert feedback_rules(policy.feedback, {Key("feedback", "token"): b"abc\n"}).token == "abc"
+
+
+JOB = """
+checks:
+  - job: {template: {spec: {containers: [{name: test, image: smoke:v1}]}}}
+  - webhook: {url: SERVER/gate}
+"""
+
+
+class Jobs:
+    """Stands for the API server: Jobs that end when told."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.conditions: list[dict[str, str]] = []
+        self.refused = False
+
+    async def run(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        if self.refused:
+            raise NoJob("job: its Job can't be run: forbidden")
+        self.made.append(manifest["metadata"]["name"])
+        assert manifest["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+        return manifest | {"status": {"conditions": self.conditions}}
+
+
+@pytest.mark.parametrize(("condition", "passed"), [("Complete", True), ("Failed", False)])
+async def test_a_job_is_waited_for_and_its_end_holds_from_then_on(
+    shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession, condition: str, passed: bool
+) -> None:
+    jobs = Jobs()
+    gatherer = Gatherer(analysis(shop[1], JOB), session, {}, 990, run=jobs.run, uid="uid-1")
+    before = msgspec.structs.replace(FACTS, step=0)
+    assert await gatherer.look(1000, pods(shop[1]), before) == Look((), ()), "the canary gets no requests yet"
+    jobs.refused = True
+    refused = await gatherer.look(1010, pods(shop[1]), FACTS)
+    assert refused.problems == ("job: its Job can't be run: forbidden",)
+    jobs.refused = False
+    running = await gatherer.look(1020, pods(shop[1]), FACTS)
+    assert running.problems == ("job: Job web-7f6b13-1-job-1 is running",)
+    jobs.conditions = [{"type": condition, "status": "True", "message": "exit code 3"}]
+    for at in (1030, 1040):
+        counted = dict((await gatherer.look(at, pods(shop[1]), FACTS)).counts)
+        found = counted["job"]
+        assert isinstance(found, Outcome)
+        assert (found.start, found.end, found.passed) == (at - 10, at, passed)
+        assert "webhook" in counted
+    assert len(jobs.made) == 2, "nobody asks for what is known"

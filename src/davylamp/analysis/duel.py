@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from davylamp.analysis import blocks, shares
-from davylamp.analysis.shares import Array
+from davylamp.analysis.shares import Array, pack, unpack
 
 TAUS = np.geomspace(0.05, 50, 29)
 """The ratios whose e-processes are kept; the limits of a confidence interval lie between two of them."""
@@ -52,22 +52,15 @@ class Duel(msgspec.Struct, frozen=True, array_like=True):
     tally: Tally = Tally()
 
 
-def begin() -> Duel:
+def begin(opening: bytes = shares.OPENING) -> Duel:
+    """Nothing is known yet; `opening` holds the log factors of the alternatives to begin with."""
     limits = np.zeros((len(TAUS), len(shares.COARSE_WORSE)), "<f4").tobytes()
-    return Duel(pack(np.zeros(8)), pack(np.zeros(8)), pack(np.zeros(4)), limits, limits)
+    return Duel(opening, pack(np.zeros(8)), pack(np.zeros(4)), limits, limits)
 
 
 def without_limits(duel: Duel) -> Duel:
     """The same without what the confidence interval rests on: half of the work where nobody is told of it."""
     return msgspec.structs.replace(duel, low=b"", high=b"")
-
-
-def pack(logs: Array) -> bytes:
-    return logs.astype("<f8").tobytes()
-
-
-def unpack(raw: bytes) -> Array:
-    return np.frombuffer(raw, "<f8").astype(float)
 
 
 class Common(msgspec.Struct, frozen=True):
@@ -109,8 +102,7 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Arra
     """
     tally = count(duel.tally, now)
     if now.alone and now.n1 > 0:
-        limit = claims.tolerate * shares.upper(duel.tally.failures[0], duel.tally.requests[0], CLUSTER)
-        found = shares.above(now.k1, now.n1, limit, CLUSTER) if limit < MEANINGLESS else 0.0
+        found = speaks_alone(duel, now.k1, now.n1, claims)
         return msgspec.structs.replace(duel, worse=pack(unpack(duel.worse) + found), tally=tally)
     if not (now.n0 > 0 and now.n1 > 0):
         return msgspec.structs.replace(duel, tally=tally)
@@ -133,6 +125,12 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Arra
         high,
         tally,
     )
+
+
+def speaks_alone(duel: Duel, k1: int, n1: float, claims: Claims) -> Array:
+    """Log factors against "the canary fails at most `tolerate` times as often as stable did before"."""
+    limit = claims.tolerate * shares.upper(duel.tally.failures[0], duel.tally.requests[0], CLUSTER)
+    return shares.above(k1, n1, limit, CLUSTER) if limit < MEANINGLESS else np.zeros(len(shares.WORSE))
 
 
 def speaks_against(

@@ -1,17 +1,20 @@
-"""Requests that fail: one duel."""
+"""Requests that fail: one duel, and what warm pods have shown of it."""
 
 from __future__ import annotations
 
 import msgspec
 
 from davylamp.analysis import duel as d
-from davylamp.analysis.counts import Events
+from davylamp.analysis import shares
+from davylamp.analysis.counts import Events, Pod
 from davylamp.analysis.rules import Rules
-from davylamp.analysis.warmup import cold, young
+from davylamp.analysis.warmup import Warm, bet, counts, warm, young
 
 
 class Errors(msgspec.Struct, frozen=True, tag="errors"):
     duel: d.Duel
+    """Of all pods."""
+    warm: Warm = Warm()
 
 
 def begin() -> Errors:
@@ -22,17 +25,31 @@ def claims(rules: Rules) -> d.Claims:
     return d.Claims(rules.tolerate, rules.good_enough, rules.harmless)
 
 
-def look(state: Errors, counts: Events, rules: Rules) -> tuple[Errors, tuple[str, ...]]:
-    """The state after `counts`, and the pods that were left out as cold."""
-    n0 = sum(pod.requests for pod in counts.stable)
-    k0 = sum(pod.failures for pod in counts.stable)
-    if counts.alone:
-        k0, n0 = state.duel.tally.failures[0], state.duel.tally.requests[0]
-    fresh = [pod for pod in counts.canary if young(pod.age, rules.warm_up)]
-    out = cold(sum(pod.failures for pod in fresh), sum(pod.requests for pod in fresh), k0, n0)
-    used = [pod for pod in counts.canary if not (out and pod in fresh)]
-    n1, k1 = sum(pod.requests for pod in used), sum(pod.failures for pod in used)
-    length = counts.end - counts.start
-    now = d.Round(0, n1, 0, k1, length, alone=True) if counts.alone else d.Round(n0, n1, k0, k1, length)
-    left_out = tuple(pod.pod for pod in fresh) if out else ()
-    return Errors(d.meet(state.duel, now, claims(rules), settled=not fresh)), left_out
+def look(state: Errors, found: Events, rules: Rules, *, fast: bool) -> tuple[Errors, tuple[str, ...]]:
+    """The state after the counts `found`, and the pods that are not known to be warm. `fast`: the canary's young pods
+    have been seen to be no slower than stable's."""
+    fresh = [pod for pod in found.canary if young(pod.age, rules.warm_up)]
+    cold = [pod for pod in fresh if not warm(state.warm, pod.age, rules.warm_up, fast=fast)]
+    k0, n0 = _sum(found.stable)
+    k1, n1 = _sum(found.canary)
+    k, n = _sum([pod for pod in found.canary if pod not in cold])
+    length = found.end - found.start
+    if found.alone:
+        now = d.Round(0, n1, 0, k1, length, alone=True)
+        factors = d.speaks_alone(state.duel, k, n, claims(rules)) if n else None
+    else:
+        now = d.Round(n0, n1, k0, k1, length)
+        factors = shares.worse(k0, k, n0, n, rules.tolerate) if n else None
+    account = bet(state.warm, shares.unpack(state.duel.worse), factors, *_sum(fresh))
+    after = Errors(d.meet(state.duel, now, claims(rules), settled=not fresh), account)
+    return after, tuple(pod.pod for pod in cold)
+
+
+def against(state: Errors) -> float:
+    """Log evidence that the canary fails more than tolerated, as far as it counts."""
+    return counts(state.warm, d.against(state.duel))
+
+
+def _sum(pods: tuple[Pod, ...] | list[Pod]) -> tuple[int, int]:
+    """Failures and requests."""
+    return sum(pod.failures for pod in pods), sum(pod.requests for pod in pods)

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from davylamp.analysis import shares
-from davylamp.analysis.duel import CLUSTER, Claims, Common, Duel, speaks_against, speaks_for, unpack
-from davylamp.analysis.shares import Array
+from davylamp.analysis.duel import CLUSTER, Claims, Common, Duel, speaks_against, speaks_for
+from davylamp.analysis.shares import Array, unpack
 
 _DRAWS = 200
 _AHEAD = np.unique(np.geomspace(1, 1e6, 400).round())

@@ -13,6 +13,7 @@ its counts of both together.
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ from davylamp.analysis import duel as d
 from davylamp.analysis.counts import Histogram, Latencies
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
-from davylamp.analysis.warmup import cold, young
+from davylamp.analysis.warmup import Warm, bet, counts, no_slower, young
 
 Places = NDArray[np.int64]
 
@@ -37,14 +38,13 @@ _ABOVE = 1
 
 _KEPT = 0.9
 """What an interval counts for in what is expected of stable, compared with the next."""
-_PLAINLY = 4.0
-"""Standard errors at one of a dozen bounds."""
 
 CHI = len(blocks.WORSE)  # the columns before it: log capital for each alternative
-FREEDOM, MORE, LESS, SLOW, ASKED = range(CHI + 1, CHI + 6)
+FREEDOM, MORE, LESS, SLOW, ASKED, YOUNG, BESIDE = range(CHI + 1, CHI + 8)
 """Sums of the dispersion between stable's pods; the Mantel-Haenszel sums (`duel.Tally`); stable's slow requests and all
-of them, lately."""
-_WIDTH = ASKED + 1
+of them, lately; slow requests of young pods of the canary, and of stable's at the same time."""
+_WIDTH = BESIDE + 1
+_OPENING = shares.pack(np.zeros(len(blocks.WORSE)))
 
 
 class Latency(msgspec.Struct, frozen=True, tag="latency"):
@@ -54,8 +54,12 @@ class Latency(msgspec.Struct, frozen=True, tag="latency"):
     """A row of numbers for each bound; see the names of the columns below."""
     bound: float | None = None
     """The one at the quantile."""
-    duel: d.Duel = msgspec.field(default_factory=d.begin)
+    duel: d.Duel = msgspec.field(default_factory=lambda: d.begin(_OPENING))
     """At that bound; before it is chosen only the requests are counted."""
+    warm: Warm = Warm()
+    """What warm pods have shown, at all bounds."""
+    beside: int = 0
+    """Requests of stable's pods in the intervals in which pods of the canary were young."""
 
 
 class Unusable(ValueError):
@@ -70,27 +74,23 @@ def claims(rules: Rules) -> d.Claims:
     return d.Claims(rules.tolerate, rules.good_enough, None)
 
 
-def look(state: Latency, counts: Latencies, check: Check, rules: Rules) -> tuple[Latency, tuple[str, ...]]:
-    """The state after `counts`, and the pods that were left out as cold.
+def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[Latency, tuple[str, ...]]:
+    """The state after the counts `found`, and the pods that are not known to be warm.
 
     Raises Unusable if stable and canary have no bucket bound in common, or none of those followed so far.
     """
-    stable = [pod for pod in counts.stable if sum(pod.counts)]
-    canary = [pod for pod in counts.canary if sum(pod.counts)]
+    stable = [pod for pod in found.stable if sum(pod.counts)]
+    canary = [pod for pod in found.canary if sum(pod.counts)]
     shared = _common([*stable, *canary])
     if stable and canary and not len(shared):
         raise Unusable("stable and canary have no bucket bound in common")
     (asked0, slower0), (asked1, slower1) = (_slower(pods, shared) for pods in (stable, canary))
-    n0, slow0 = int(asked0.sum()), slower0.sum(0)
     fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
-    n, slow = int(asked1[fresh].sum()), slower1[fresh].sum(0)
-    out = any(cold(int(k), n, int(k0), n0, _PLAINLY) for k, k0 in zip(slow, slow0, strict=True))
-    used = ~(fresh & out)
-    n1, slow1 = int(asked1[used].sum()), slower1[used].sum(0)
-    now = d.Round(n0, n1, 0, 0, counts.end - counts.start)
-    left_out = tuple(pod.pod for pod, kept in zip(canary, used, strict=True) if not kept)
+    (n0, slow0), (n1, slow1) = _sum(asked0, slower0), _sum(asked1, slower1)
+    now = d.Round(n0, n1, 0, 0, found.end - found.start)
+    cold = tuple(pod.pod for pod, new in zip(canary, fresh, strict=True) if new)
     if not n0:
-        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), left_out
+        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
     if not _table(state.followed)[:, [MORE, LESS]].any() and not set(state.bounds) & set(shared.tolist()):
         state = _follow(state, shared, slow0 + slow1, n0 + n1)
     places = {bound: place for place, bound in enumerate(shared)}
@@ -99,33 +99,49 @@ def look(state: Latency, counts: Latencies, check: Check, rules: Rules) -> tuple
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
     mine, theirs = (np.array(part) for part in zip(*present, strict=True))
     spread = np.stack(blocks.dispersion(slower0[:, theirs], asked0), -1)
-    settled = not fresh.any()
-    return _bet(state, now, mine, slow0[theirs], slow1[theirs], spread, check, rules, settled=settled), left_out
+    n, slow = _sum(asked1[~fresh], slower1[~fresh])
+    made = _Interval(now, mine, slow0[theirs], slow1[theirs], n, slow[theirs], spread)
+    return _bet(state, made, check, rules), cold
 
 
-def _bet(
-    state: Latency,
-    now: d.Round,
-    mine: Places,
-    k0: Array,
-    k1: Array,
-    spread: Array,
-    check: Check,
-    rules: Rules,
-    *,
-    settled: bool,
-) -> Latency:
-    """The state after an interval with k0 and k1 requests slower than the bounds at the places `mine`."""
-    n0, n1 = now.n0, now.n1
+class _Interval(NamedTuple):
+    """What an interval brought: at the followed bounds at the places `mine`, so many requests were slower."""
+
+    round: d.Round
+    mine: Places
+    k0: Array
+    k1: Array
+    warm: int
+    """Requests of the canary's pods that are warm."""
+    warm_k1: Array
+    spread: Array
+    """Between stable's pods."""
+
+
+def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency:
+    mine, now, k0, k1 = made.mine, made.round, made.k0, made.k1
+    n0, n1, fresh = now.n0, now.n1, now.n1 - made.warm
     followed = _table(state.followed)
-    followed[mine, CHI : FREEDOM + 1] += spread
+    before = followed[:, :CHI].copy()
+    followed[mine, CHI : FREEDOM + 1] += made.spread
     rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
-    against = blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
-    followed[mine, :CHI] += against
+    every = blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
+    followed[mine, :CHI] += every
+    factors: Array | None = None
+    if made.warm:
+        bets = np.zeros(before.shape)
+        bets[mine] = (
+            blocks.logs(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power, blocks.WORSE) if fresh else every
+        )
+        factors = bets.ravel()
+    account = bet(state.warm, before.ravel(), factors, 0, round(fresh))
     followed[mine, MORE] += k1 * n0 / (n0 + n1)
     followed[mine, LESS] += k0 * n1 / (n0 + n1)
     followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0
     followed[mine, ASKED] = _KEPT * followed[mine, ASKED] + n0
+    if fresh:
+        followed[mine, YOUNG] += k1 - made.warm_k1
+        followed[mine, BESIDE] += k0
     bound = state.bound
     if bound is None and n0 + n1 >= _ENOUGH:
         bound = _at(check.quantile, np.array(state.bounds)[mine], (k0 + k1) / (n0 + n1))
@@ -133,8 +149,16 @@ def _bet(
     for place in np.flatnonzero(np.array(state.bounds)[mine] == bound):
         how = d.Common(float(rate[place]), float(power[place]))
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
-        duel = d.meet(duel, this, claims(rules), settled=settled, against=against[place])
-    return Latency(state.bounds, d.pack(followed), bound, duel)
+        duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place])
+    return Latency(
+        state.bounds, shares.pack(followed), bound, duel, account, state.beside + (round(n0) if fresh else 0)
+    )
+
+
+def fast(state: Latency, rules: Rules) -> bool:
+    """Whether the canary's young pods have been seen to be no slower than stable's."""
+    slow, stable = _table(state.followed)[:, [YOUNG, BESIDE]].T
+    return no_slower(slow, state.warm.requests, stable, state.beside, rules.tolerate)
 
 
 def how(state: Latency) -> d.Common | None:
@@ -147,7 +171,12 @@ def how(state: Latency) -> d.Common | None:
 
 @functools.lru_cache(maxsize=256)
 def against(state: Latency) -> float:
-    """Log evidence that the canary is slower than tolerated."""
+    """Log evidence that the canary is slower than tolerated, as far as it counts."""
+    return counts(state.warm, everything(state)) if state.bounds else 0.0
+
+
+def everything(state: Latency) -> float:
+    """The same of all pods, cold or warm."""
     return float(shares.log_mean(_by_bound(state))) if state.bounds else 0.0
 
 
@@ -165,7 +194,7 @@ def _by_bound(state: Latency) -> Array:
 
 
 def _table(raw: bytes) -> Array:
-    return d.unpack(raw).reshape(-1, _WIDTH)
+    return shares.unpack(raw).reshape(-1, _WIDTH)
 
 
 def _expected(rows: Array) -> Array:
@@ -200,13 +229,20 @@ def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency
     kept = useful or [float(bound) for bound in bounds]
     if len(kept) > MOST:
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
-    return msgspec.structs.replace(state, bounds=tuple(kept), followed=d.pack(np.zeros((len(kept), _WIDTH))))
+    nothing = shares.pack(np.zeros((len(kept), _WIDTH)))
+    account = msgspec.structs.replace(state.warm, spread=shares.pack(np.zeros(len(kept) * CHI)))
+    return msgspec.structs.replace(state, bounds=tuple(kept), followed=nothing, warm=account)
 
 
 def _at(quantile: float, bounds: Array, slower: Array) -> float:
     """The largest bound that at least the share 1 - quantile of the requests exceeds; the smallest if none is."""
     reached = [float(bound) for bound, part in zip(bounds, slower, strict=True) if part >= 1 - quantile]
     return max(reached, default=float(bounds[0]))
+
+
+def _sum(asked: Array, slower: Array) -> tuple[int, Array]:
+    """Requests of all pods, and how many of them were slower than each bound."""
+    return int(asked.sum()), slower.sum(0)
 
 
 def _list(bounds: Array | tuple[float, ...]) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from davylamp.analysis import duel as d
 from davylamp.analysis import shares
 from davylamp.analysis.counts import Logs, Template
 from davylamp.analysis.rules import Rules
@@ -25,13 +24,12 @@ from davylamp.analysis.shares import Array
 
 MOST = 8
 """Templates of each sort that are followed by themselves; later ones are pooled."""
-_NONE = d.pack(np.zeros(len(shares.WORSE)))
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True):
     id: str
     """Empty for the pools."""
-    worse: bytes = _NONE
+    worse: bytes = shares.OPENING
     stable: int = 0
     canary: int = 0
     """Pods and intervals in which it was written."""
@@ -109,7 +107,7 @@ def _weighted(state: LogState) -> list[tuple[Line, float]]:
 
 
 def _log(line: Line) -> float:
-    return float(shares.log_mean(d.unpack(line.worse)))
+    return float(shares.log_mean(shares.unpack(line.worse)))
 
 
 def _lines(state: LogState, known: bool) -> tuple[Line, ...]:
@@ -132,4 +130,4 @@ def _bet(line: Line, wrote: tuple[int, int], split: tuple[float, float, float]) 
     if not k0 + k1:
         return line
     logs: Array = shares.worse(k0, k1, *split)
-    return Line(line.id, d.pack(d.unpack(line.worse) + logs), line.stable + k0, line.canary + k1)
+    return Line(line.id, shares.pack(shares.unpack(line.worse) + logs), line.stable + k0, line.canary + k1)

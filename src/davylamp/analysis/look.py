@@ -32,11 +32,14 @@ _NOTE = 300
 
 
 class Cold(msgspec.Struct, frozen=True, array_like=True):
-    """What was left out of a check because pods were warming up."""
+    """What is kept aside (`warmup`) because pods were warming up."""
 
     intervals: int = 0
     pods: tuple[str, ...] = ()
     """The last few."""
+    requests: int = 0
+    failures: int = 0
+    """Theirs, while they were not known to be warm; failures of the check of errors only."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -105,12 +108,12 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
             raise latency.Unusable(f"the interval from {counts.start:.3f} to {counts.end:.3f} {again}")
         if counts.start < state.began - 1e-6:
             raise latency.Unusable(f"the interval began at {counts.start:.3f}, before the canary at {state.began:.3f}")
-        after, cold = _step(seen.state, counts, check, rule, state.began)
+        after, cold = _step(seen.state, counts, check, rule, state)
     except latency.Unusable as problem:
         note = msgspec.structs.replace(seen, note=str(problem)[:_NOTE])
         return msgspec.structs.replace(state, checks=state.checks | {name: note})
     pods = _pods(counts)
-    now = Seen(after, counts.end, seen.pods if pods is None else pods, _left_out(seen.cold, cold))
+    now = Seen(after, counts.end, seen.pods if pods is None else pods, _left_out(seen.cold, cold, counts))
     checks = state.checks | {name: now}
     return State(state.began, checks, state.crossed or _crossing(checks, rule, counts.end))
 
@@ -126,17 +129,31 @@ def replay(rule: Rules, began: float, recorded: Iterable[tuple[str, c.Counts]]) 
 def evidence(state: CheckState) -> float:
     """Log evidence that the canary is worse, by one check alone. 0 is none; thresholds and outcomes have none."""
     match state:
-        case errors.Errors() | others.Complaints():
+        case errors.Errors():
+            return errors.against(state)
+        case others.Complaints():
             return duel.against(state.duel)
         case latency.Latency():
             return latency.against(state)
         case logs.LogState():
             return logs.against(state)
         case others.Metric():
-            return float(shares.log_mean(duel.unpack(state.worse)))
+            return float(shares.log_mean(shares.unpack(state.worse)))
         case others.Threshold() | others.Judged():
             return 0.0
     assert_never(state)
+
+
+def aside(state: CheckState) -> float:
+    """Log evidence of all pods, where some of it does not count yet since they were warming up; 0 elsewhere."""
+    match state:
+        case errors.Errors():
+            everything = duel.against(state.duel)
+        case latency.Latency():
+            everything = latency.everything(state)
+        case _:
+            return 0.0
+    return everything if everything > evidence(state) + 1e-9 else 0.0
 
 
 def combined(checks: dict[str, Seen], rule: Rules) -> tuple[float, str]:
@@ -172,17 +189,17 @@ def _fresh(check: Check) -> CheckState:
 
 
 def _step(
-    state: CheckState, counts: c.Counts, check: Check, rule: Rules, began: float
+    state: CheckState, counts: c.Counts, check: Check, rule: Rules, release: State
 ) -> tuple[CheckState, tuple[str, ...]]:
     match state, counts:
         case errors.Errors(), c.Events():
-            return errors.look(state, counts, rule)
+            return errors.look(state, counts, rule, fast=_fast(release, rule))
         case latency.Latency(), c.Latencies():
             return latency.look(state, counts, check, rule)
         case logs.LogState(), c.Logs():
             return logs.look(state, counts, rule), ()
         case others.Complaints(), c.Feedback():
-            return others.complain(state, counts, rule, began), ()
+            return others.complain(state, counts, rule, release.began), ()
         case others.Metric(), c.Samples():
             return others.measure(state, counts, check, rule), ()
         case others.Threshold(), c.Value():
@@ -190,6 +207,12 @@ def _step(
         case others.Judged(), c.Outcome():
             return others.hear(counts), ()
     raise ValueError(f"check {check.name!r}: {type(counts).__name__} are not counts for a check of {check.kind}")
+
+
+def _fast(release: State, rule: Rules) -> bool:
+    """Whether a check of latency has seen the canary's young pods to be no slower than stable's."""
+    found = [seen.state for seen in release.checks.values() if isinstance(seen.state, latency.Latency)]
+    return bool(found) and all(latency.fast(state, rule) for state in found)
 
 
 def _pods(counts: c.Counts) -> int | None:
@@ -201,10 +224,17 @@ def _pods(counts: c.Counts) -> int | None:
     return None
 
 
-def _left_out(cold: Cold, pods: tuple[str, ...]) -> Cold:
+def _left_out(cold: Cold, pods: tuple[str, ...], counts: c.Counts) -> Cold:
     if not pods:
         return cold
-    return Cold(cold.intervals + 1, tuple(dict.fromkeys([*cold.pods, *pods]))[-_NOTES:])
+    requests, failures = cold.requests, cold.failures
+    if isinstance(counts, c.Events):
+        mine = [pod for pod in counts.canary if pod.pod in pods]
+        requests += sum(pod.requests for pod in mine)
+        failures += sum(pod.failures for pod in mine)
+    elif isinstance(counts, c.Latencies):
+        requests += sum(sum(pod.counts) for pod in counts.canary if pod.pod in pods)
+    return Cold(cold.intervals + 1, tuple(dict.fromkeys([*cold.pods, *pods]))[-_NOTES:], requests, failures)
 
 
 def _crossing(checks: dict[str, Seen], rule: Rules, at: float) -> Crossed | None:

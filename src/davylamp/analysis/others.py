@@ -71,11 +71,11 @@ def claims(rules: Rules) -> d.Claims:
 
 def in_favour(state: Metric) -> float:
     """Log evidence that the canary's values are not as bad as `good_enough` times stable's."""
-    return float(shares.log_mean(d.unpack(state.better)))
+    return float(shares.log_mean(shares.unpack(state.better)))
 
 
 def begin_metric() -> Metric:
-    zeros = d.pack(np.zeros(len(shares.WORSE)))
+    zeros = shares.pack(np.zeros(len(shares.WORSE)))
     return Metric(zeros, zeros)
 
 
@@ -97,8 +97,8 @@ def measure(state: Metric, counts: Samples, check: Check, rules: Rules) -> Metri
     worse = _ahead(canary, tolerated)
     fine = 1 - _ahead(canary, bad)
     return Metric(
-        d.pack(d.unpack(state.worse) + _even(worse, pairs)),
-        d.pack(d.unpack(state.better) + _even(fine, pairs)),
+        shares.pack(shares.unpack(state.worse) + _even(worse, pairs)),
+        shares.pack(shares.unpack(state.better) + _even(fine, pairs)),
         state.intervals + 1,
         state.ahead + worse,
         state.stable + sign * float(stable.mean()),

@@ -14,8 +14,11 @@ import msgspec
 
 from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
 from davylamp.analysis.forecast import Needed
-from davylamp.analysis.look import CheckState, Seen, State, combined, evidence
+from davylamp.analysis.look import CheckState, Seen, State, aside, combined, evidence
 from davylamp.analysis.rules import Check, Rules
+
+_WORTH = math.log(3)
+"""Evidence that is worth a word, and a closer look."""
 
 
 class Answer(StrEnum):
@@ -44,6 +47,8 @@ class Finding(msgspec.Struct, frozen=True):
     """Of stable and canary."""
     failures: tuple[int, int] = (0, 0)
     """Failed or slow ones of them."""
+    aside: tuple[int, int] = (0, 0)
+    """Requests and failures of the canary's pods while they were not known to be warm."""
     to_good: Needed | None = None
     """What is missing for GOOD ENOUGH, if the canary is as good as stable."""
     to_worse: Needed | None = None
@@ -85,6 +90,18 @@ def verdict(state: State, rule: Rules, now: float, *, told: bool = True) -> Verd
     return Verdict(answer, message, culprit, _exp(together), 1 / rule.false_alarms, findings, _limits(state))
 
 
+def tense(state: State) -> bool:
+    """Whether the next interval may decide, so that it should be a short one."""
+    if state.crossed:
+        return False
+    return any(max(evidence(seen.state), _pending(seen.state)) >= _WORTH for seen in state.checks.values())
+
+
+def _pending(state: CheckState) -> float:
+    """Evidence kept aside that warm pods have not refuted so far."""
+    return aside(state) if evidence(state) > -_WORTH else 0.0
+
+
 def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[Answer, str]:
     if state.crossed:
         return Answer.WORSE, state.crossed.check
@@ -100,7 +117,8 @@ def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> F
     needed = 1 / (rule.false_alarms * weight) if weight else math.inf
     fresh = seen.until is not None and now - seen.until <= rule.stale and not seen.note
     good = fresh and _content(check, seen.state, rule)
-    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), good, "")
+    cold = (seen.cold.requests, seen.cold.failures)
+    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), good, "", aside=cold)
     match seen.state:
         case errors.Errors(duel=duel) | latency.Latency(duel=duel) | others.Complaints(duel=duel):
             found = msgspec.structs.replace(found, requests=duel.tally.requests, failures=duel.tally.failures)
@@ -180,6 +198,8 @@ def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:
         return f"{found.check}: no data yet"
     if now - seen.until > rule.stale:
         return f"{found.check}: no data for {now - seen.until:.0f} s; the evidence so far is kept"
+    if aside(seen.state) > _WORTH:
+        return f"{found.message}; its pods were warming up, so that it counts once they, warm, confirm it"
     return wording.missing(found.check, found.message, found.to_good, found.to_worse)
 
 
@@ -188,9 +208,12 @@ def _limits(state: State) -> tuple[str, ...]:
     if any(seen.pods == 1 for seen in state.checks.values()):
         found.append("one canary pod: a bad pod (or node) can't be told from a bad version; two or more can")
     for name, seen in state.checks.items():
-        if seen.cold.intervals:
+        if (kept := aside(seen.state)) > _WORTH:
             pods = ", ".join(seen.cold.pods)
-            found.append(f"{name}: {seen.cold.intervals} intervals without {pods}, which were warming up")
+            found.append(
+                f"{name}: evidence of {wording.number(_exp(kept))} is kept aside, since {pods} were warming up "
+                f"in {seen.cold.intervals} intervals; it counts once they, warm, confirm it"
+            )
     return tuple(found)
 
 

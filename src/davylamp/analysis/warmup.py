@@ -1,23 +1,67 @@
-"""Which intervals of young pods are left out: those in which they are seen to be cold.
+"""Cold starts: what young pods show is kept aside until they, warm, confirm it.
 
-A pod's first requests fill caches, open connections and compile code; they are slower and fail more, whatever the
-version. Nobody knows how long that takes, so it is looked at: an interval of the canary's pods that served their first
-request less than `warm_up` seconds ago is left out if they, together, are plainly worse in it than stable at the same
-time. That needs nothing but this interval, so there is nothing to remember or to lose. It can only hide evidence
-against the canary, and only for that long: a version that is plainly worse is found right after. Pods of which half
-the requests fail are not cold but broken, and count from their first request. Stable's pods are never left out: that
-would make stable look better than it is.
+A pod's first requests fill caches, open connections and compile code; more of them fail or are slow, whatever the
+version. Nobody knows how long that takes. So there are two accounts of the same bets (`shares`):
+
+- everything: on the failures of all of the canary's pods, from the first request on;
+- the warm ones': on those of pods that are known to be warm, and of no others.
+
+Until they have confirmed it, the smaller of the two counts. Where the young pods are known to fail in less than FEW of
+their requests, the warm ones confirm it as soon as their account has made CONFIRMED of its stake. So little is lost
+where a version is bad from its start and that takes time to be seen. Where they fail more, the warm pods' account has
+to suffice by itself; with so many failures it soon does. What is promised:
+
+- A canary that is no worse from its first request on is rejected as seldom as ever: never more counts than the account
+  of everything has.
+- A canary with a cold start in which more than FEW fail, and that is no worse once its pods are warm, is rejected as
+  seldom as ever: no more counts than the warm pods' account has. With a smaller cold start it is rejected with a
+  probability of at most 1/CONFIRMED; docs/analysis.md says how seldom in fact.
+
+Most of the warm account's stake is on what the other account has found likely so far (bets may depend on anything that
+was known before), the rest is spread as at the beginning, for a version that is bad in another way than its start was.
+
+A pod is warm `warm_up` seconds after its first request, or as soon as it is seen to be, after a third of that: young
+pods are no slower than stable's (the latency check sees that) and are known to fail in less than RARE of their
+requests. Young pods of which half the requests fail are not cold but broken, and all counts at once.
 """
 
 from __future__ import annotations
 
 import math
 
-PLAINLY = 2.5
-"""Standard errors. Little is lost where a harmless interval is left out, so less than usual is asked for."""
-_FEW = 2
-"""Failures below which nothing is plain."""
+import msgspec
+import numpy as np
+
+from davylamp.analysis import shares
+from davylamp.analysis.shares import Array
+
+CONFIRMED = 10.0
+FEW = 0.04
+RARE = 0.025
+"""A share of failures so small that waiting for the end of the warm-up would cost more than a cold start does."""
+_LEARNED = 0.8
+"""The part of the warm account's stake that follows what was found in the other."""
 _BROKEN = 0.5
+_SURE = 1.28
+"""Standard errors: one-sided 90 %."""
+_PLAINLY = 2.5
+"""Standard errors. Little is lost where warm pods are taken for slow, so less than usual is asked for."""
+_ENOUGH = 100
+"""Requests from which it is known whether young pods are slow."""
+_FIRST = 1 / 3
+"""Of the warm-up: a pod that is younger is never seen to be warm."""
+
+
+class Warm(msgspec.Struct, frozen=True, array_like=True):
+    """The warm pods' account."""
+
+    spread: bytes = shares.OPENING
+    """Log factors of the part that is spread over all alternatives."""
+    learned: float = 0.0
+    """Log factor of the part that follows what was found."""
+    failures: int = 0
+    requests: int = 0
+    """Of all young pods so far."""
 
 
 def young(age: float | None, warm_up: float) -> bool:
@@ -25,10 +69,52 @@ def young(age: float | None, warm_up: float) -> bool:
     return age is not None and age < warm_up
 
 
-def cold(k: int, n: int, stable_k: int, stable_n: int, plainly: float = PLAINLY) -> bool:
-    """Whether young pods with k failures of n requests are plainly worse than stable (two proportions)."""
-    if n <= 0 or stable_n <= 0 or k < _FEW or k >= _BROKEN * n:
+def warm(state: Warm, age: float | None, warm_up: float, *, fast: bool) -> bool:
+    """Whether a pod is known to be warm, before what this interval brings is looked at. `fast`: young pods have been
+    seen to be no slower than stable's."""
+    if not young(age, warm_up):
+        return True
+    return fast and age is not None and age >= _FIRST * warm_up and at_most(state.failures, state.requests) < RARE
+
+
+def bet(state: Warm, before: Array, factors: Array | None, failures: int, requests: int) -> Warm:
+    """The account after an interval: log `factors` of the bets on warm pods (None for no warm pods), `before` those of
+    the account of everything up to it; and failures and requests of the young pods."""
+    learned, spread = state.learned, state.spread
+    if factors is not None:
+        learned += float(shares.log_mean(before + factors) - shares.log_mean(before))
+        spread = shares.pack(shares.unpack(spread) + factors)
+    return Warm(spread, learned, state.failures + failures, state.requests + requests)
+
+
+def confirmed(learned: Array | float, spread: Array | float) -> Array:
+    """Log of what the account has made of its stake of 1, in both of its parts."""
+    return np.logaddexp(math.log(_LEARNED) + np.asarray(learned), math.log1p(-_LEARNED) + np.asarray(spread))
+
+
+def counts(state: Warm, everything: float) -> float:
+    """How much of the log evidence `everything` counts."""
+    if state.failures >= max(_BROKEN * state.requests, 1):
+        return everything
+    found = float(confirmed(state.learned, shares.log_mean(shares.unpack(state.spread))))
+    enough = found >= math.log(CONFIRMED) and (not state.failures or at_most(state.failures, state.requests) < FEW)
+    return everything if enough else min(everything, found)
+
+
+def no_slower(slow: Array, asked: float, stable_slow: Array, stable_asked: float, tolerate: float) -> bool:
+    """Whether young pods, of whose `asked` requests so many are slower than each of several bounds, are seen to be no
+    slower than stable's at the same time (two proportions)."""
+    if asked < _ENOUGH or stable_asked < _ENOUGH:
         return False
-    pooled = (k + stable_k) / (n + stable_n)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / stable_n))
-    return error > 0 and k / n - stable_k / stable_n > plainly * error
+    pooled = (slow + stable_slow) / (asked + stable_asked)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / asked + tolerate**2 / stable_asked))
+    return not bool(((slow > 1) & (slow / asked - tolerate * stable_slow / stable_asked > _PLAINLY * error)).any())
+
+
+def at_most(failures: int, requests: int) -> float:
+    """The largest share of failures that pods of which so many requests failed may have (90 %; Byar's approximation
+    for Poisson counts)."""
+    if not requests:
+        return 1.0
+    more = failures + 1.0
+    return float(more * (1 - 1 / (9 * more) + _SURE / (3 * math.sqrt(more))) ** 3 / requests)

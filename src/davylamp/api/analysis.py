@@ -288,7 +288,8 @@ class Analysis(Slim, frozen=True):
     interval: Duration = "10s"
     """The time between two looks."""
     warm_up: Duration = "60s"
-    """How long after a pod's first request it may be seen to be cold, and left out while it is. 0s: never."""
+    """How long after its first request a pod may be cold: what it shows until then counts once it, warm, confirms it.
+    0s: all counts at once."""
     leave_when: Literal["held", "confident", "notWorse"] = "held"
     """When a step is left. held: after its `hold`, once all checks are good enough. confident: as soon as they are,
     without waiting for `hold`. notWorse: after its `hold`, unless a check says that the canary is worse."""
@@ -320,9 +321,6 @@ def _strictness(analysis: Analysis, at: str) -> Found:
         yield f"{at}.falseAlarms", f'"{analysis.false_alarms}" is outside 0.01%..20%', False
     if seconds(analysis.interval) < 1:
         yield f"{at}.interval", f'"{analysis.interval}" is less than 1s, the least time between two looks', False
-    elif seconds(analysis.interval) < 10 and seconds(analysis.warm_up) > 0:
-        why = "is so short that a cold start is hardly told from worse: 10s, or warmUp: 0s where there is none"
-        yield f"{at}.interval", f'"{analysis.interval}" {why}', True
     if analysis.at_most is None and analysis.when_unclear != "wait":
         yield f"{at}.whenUnclear", f"{analysis.when_unclear} never happens without atMost; say after how long", False
     if analysis.at_most is not None and seconds(analysis.at_most) < seconds(analysis.interval):

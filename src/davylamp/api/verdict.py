@@ -54,6 +54,8 @@ class AnalysisStatus(Slim, frozen=True):
     """Since when the answer is this one."""
     looked_at: datetime | None = None
     """When the last look was that is counted in here."""
+    looks: int = 0
+    """How many looks are counted in here."""
     blind: bool = False
     """Whether a check is without data; the release is held meanwhile."""
     stable: Counted = Counted()
@@ -83,6 +85,8 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
     requests: tuple[int, int]
     """Of stable and of the canary."""
     failures: tuple[int, int]
+    aside: tuple[int, int] = (0, 0)
+    """Of the canary's requests and failures those of pods that were not known to be warm."""
 
 
 def points_of(history: str) -> list[Point]:

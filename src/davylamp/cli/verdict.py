@@ -22,6 +22,9 @@ class Told(msgspec.Struct, frozen=True, rename="camel"):
     deployment: str
     release: str
     verdict: VerdictView | None
+    tolerate: float
+    complete: bool
+    """Whether the history has every look."""
     history: list[Moment]
 
 
@@ -37,14 +40,26 @@ async def verdict(where: Where, name: str, output: Output | None, plot: str | No
             _write(plot, evidence.plot(release))
             here.screen.say(f"{plot}: the evidence of release {release.metadata.name}")
         elif output in ("json", "yaml"):
-            meta = release.metadata
-            said = Told(meta.namespace, workload, meta.name, verdict_of(release), evidence.moments(release))
+            said = _told(release, workload)
             here.screen.say(rendered(said, output))
         elif output == "name":
             here.screen.say(f"release.davylamp.dev/{release.metadata.name}")
         else:
             here.screen.print(evidence.lines(release, here.look, picture.now))
         return OK
+
+
+def _told(release: Release, workload: str) -> Told:
+    meta, analysis = release.metadata, release.spec.analysis
+    return Told(
+        meta.namespace,
+        workload,
+        meta.name,
+        verdict_of(release),
+        analysis.tolerate if analysis is not None else 1.0,
+        evidence.complete(release),
+        evidence.moments(release),
+    )
 
 
 def _write(file: str, picture: str) -> None:

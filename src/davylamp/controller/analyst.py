@@ -1,9 +1,11 @@
-"""Compares the two versions of each release that has an analysis, from its first step in effect until it is decided.
+"""Compares the two versions of each release that has an analysis, from its first ready canary pod to its decision.
 
-Every `interval` a look on the controller's clock: measurements, statistics, a judgement. The workers never wait for
-any of it; the key of a release is added to the queue only when its judgement changes. What has been found is written
-into the Release's status when the verdict changes and otherwise once a minute, so that a process that begins anew
-goes on from there.
+The first look is made before the canary gets requests, so that all of them are counted. Then there is one every
+`interval`, and in half the time where the next may decide; more often in the first minute until the canary's first
+request has been seen, since its pods' age counts from there. A look is, on the controller's clock: measurements,
+statistics, a judgement. The workers never wait for any of it; the key of a release is added to the queue only when its
+judgement changes. What has been found is written into the Release's status when the verdict changes and otherwise once
+a minute, so that a process that begins anew goes on from there.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ WRITTEN_EVERY = 60.0
 """Seconds between two writes of what has been found, where the verdict stays the same."""
 SOON = 1.0
 """Seconds until the next look where the pods aren't known yet."""
+SHORTEST = 2.0
+"""Seconds between two looks, at least, where one wants to know soon."""
+AWAITED = 60.0
+"""Seconds for which the canary's first request is looked out for."""
 LONGEST = 60.0
 """Seconds that a look may take."""
 
@@ -67,8 +73,16 @@ class _Analysis:
         self.looker: Looker | None = None
         self.timer: Timer | None = None
         self.task: asyncio.Task[None] | None = None
+        self.began: float | None = None
+        """When the first look was made, and"""
         self.written: float | None = None
-        """When something was last written, in the clock's seconds."""
+        """when something was last written, in the clock's seconds."""
+
+    def pause(self, now: float) -> float:
+        """Seconds to the next look."""
+        awaited = not self.findings.met and now - (now if self.began is None else self.began) < AWAITED
+        wanted = SHORTEST if awaited else self.interval / 2 if self.findings.tense else self.interval
+        return min(self.interval, max(SHORTEST, wanted))
 
 
 class Analyst:
@@ -166,13 +180,18 @@ class Analyst:
         """One look now, unless the last one is still going on; the next one an interval later."""
         known = found.task is None or found.task.done()
         pods = self._of(found)
-        wait = found.interval if pods is not None else min(SOON, found.interval)
-        found.timer = self._clock.call_later(wait, lambda: self._tick(key, found))
+        self._wind(key, found, found.pause(self._clock.time()) if pods is not None else min(SOON, found.interval))
         if known and pods is not None:
             found.task = asyncio.create_task(self._look(key, found, pods), name=f"look at {found.name}")
 
+    def _wind(self, key: Ref, found: _Analysis, wait: float) -> None:
+        if found.timer is not None:
+            found.timer.cancel()
+        found.timer = self._clock.call_later(wait, lambda: self._tick(key, found))
+
     def _of(self, found: _Analysis) -> Pods | None:
-        """The pods of both versions that can be asked; None while they aren't known."""
+        """The pods of both versions that can be asked; None while they aren't known, or none of the canary's
+        can be yet."""
         namespace = found.canary[0]
         release = self._known.releases.get(namespace, found.name)
         stable, canary = (self._pods.of(side) if side[1] else () for side in (found.stable, found.canary))
@@ -184,31 +203,35 @@ class Analyst:
         scraping = release.spec.analysis.sources.pods
         source = (stable, canary, versions, service, scraping)
         if found.asked is not None and found.asked[0] == source and self._now < found.asked[2]:
-            return found.asked[1]
+            return found.asked[1] if found.asked[1].canary or release.status.step > 0 else None
         old, new = (container_of(version, service) for version in versions)
         pods = measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
         young = [target.ready_at for target in (*pods.stable, *pods.canary) if target.ready_at is not None]
         found.asked = (source, pods, min(young, default=math.inf) + YOUNG.total_seconds())
-        return pods
+        return pods if pods.canary or release.status.step > 0 else None
 
     async def _look(self, key: Ref, found: _Analysis, pods: Pods) -> None:
         release = self._known.releases.get(key.namespace, found.name)
         if release is None:
             return
         began = self._clock.time()
+        found.began = began if found.began is None else found.began
         async with self._gate:
             seen, outcome = await self._seen(found, release, pods)
-        before = found.findings.judgement
+        before, tense = found.findings.judgement, found.findings.tense
         explained = found.looker.explained if found.looker is not None else str
         due = found.written is None or self._clock.time() - found.written >= self._told_every - found.interval / 2
-        found.findings.take(seen, self._now, explained, told=due, alone=_alone(release))
+        in_effect = release.status.step > 0
+        found.findings.take(seen, self._now, explained, told=due and in_effect, alone=_alone(release))
         self._metrics.looks.labels(outcome).inc()
         self._metrics.look_seconds.observe(self._clock.time() - began)
         after = found.findings.judgement
+        if found.findings.tense and not tense and self._under_way.get(key) is found:
+            self._wind(key, found, found.pause(self._clock.time()))
         changed = _decisive(before) != _decisive(after)
         if changed:
             log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
-        if changed or due:
+        if in_effect and (changed or due):
             await self._tell(key, found)
         if changed:
             self._wake(key)
@@ -244,9 +267,9 @@ class Analyst:
 
 
 def _wanted(world: World) -> Release | None:
-    """The release to be analysed: one whose canary gets requests and that isn't decided yet."""
+    """The release to be analysed: one whose canary gets requests, or soon will, and that isn't decided yet."""
     case = case_of(world)
-    if case is None or case.release.spec.analysis is None or case.release.status.step == 0:
+    if case is None or case.release.spec.analysis is None:
         return None
     return None if case.adopted or case.release.status.end is not None or case.release.keeping else case.release
 

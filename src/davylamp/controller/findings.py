@@ -15,14 +15,15 @@ import msgspec
 from davylamp.analysis import counts as c
 from davylamp.analysis import rules as r
 from davylamp.analysis.look import State, begin, look, without_limits
-from davylamp.analysis.verdict import Answer, Finding, Verdict, verdict
+from davylamp.analysis.verdict import Answer, Finding, Verdict, tense, verdict
 from davylamp.api.analysis import Analysis
 from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, points_of
 from davylamp.core.world import Judgement
 from davylamp.signals.gather import Look
 from davylamp.signals.policy import rules_of
 
-HISTORY = 40
+HISTORY = 120
+"""Looks that are remembered one by one: 20 minutes of them at 10 s."""
 PROBLEMS = 5
 """Sentences about the last look that are kept."""
 _LONG = 500
@@ -73,6 +74,7 @@ class Findings:
         self._quantile = next((check.quantile for check in self.rules.checks if check.kind == "latency"), 0.99)
         self._stable = Served(self.status.stable)
         self._canary = Served(self.status.canary)
+        self.looks = self.status.looks
         self._history: list[list[Point]] = _points(self.status.history)
         self.judgement = self._judged(verdict(self.state, self.rules, now), now)
 
@@ -110,6 +112,16 @@ class Findings:
         self.status = self._told(said, tuple(problems), now)
         return said
 
+    @property
+    def tense(self) -> bool:
+        """Whether the next look may decide."""
+        return tense(self.state)
+
+    @property
+    def met(self) -> bool:
+        """Whether a request of the canary has been counted."""
+        return self._canary.requests > 0
+
     def _serve(self, counts: c.Counts) -> None:
         match counts:
             case c.Events():
@@ -138,8 +150,9 @@ class Findings:
 
     def _remember(self, said: Verdict, now: float) -> None:
         at = round(now)
+        self.looks += 1
         self._history.append(
-            [Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures) for f in said.findings]
+            [Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures, f.aside) for f in said.findings]
         )
         if len(self._history) > HISTORY:
             # Every second of the older ones; the newest stays.
@@ -153,6 +166,7 @@ class Findings:
             message=self.judgement.message,
             since=self.status.since if same else moment,
             looked_at=moment,
+            looks=self.looks,
             blind=self.judgement.blind,
             stable=self._stable.counted(self._quantile),
             canary=self._canary.counted(self._quantile),

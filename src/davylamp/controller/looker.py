@@ -10,8 +10,8 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -22,6 +22,7 @@ from davylamp.core.actions import Ref
 from davylamp.kube.errors import ApiError
 from davylamp.kube.protocol import Api
 from davylamp.signals.addresses import Network
+from davylamp.signals.checks import NoJob
 from davylamp.signals.feedback import Box, Said
 from davylamp.signals.fetch import client
 from davylamp.signals.gather import Gatherer, Look, Pods
@@ -89,7 +90,10 @@ class Lookers:
                     logs = await self._logs(pods, check.logs, templates, check.logs.container or container)
             source = analysis.sources.prometheus
             pool = self._pools.of(source, secrets) if source is not None else None
-            gatherer = Gatherer(analysis, self._session, secrets, now, pool=pool, logs=logs, box=box)
+            uid = release.metadata.uid
+            gatherer = Gatherer(
+                analysis, self._session, secrets, now, pool=pool, logs=logs, box=box, run=self._job, uid=uid
+            )
         except ValueError as error:
             raise Blocked(str(error)) from error
         return _Looker(gatherer, box, logs, templates)
@@ -109,6 +113,20 @@ class Lookers:
 
         await learn(templates, read, sample((one.pod for one in pods.stable), len(pods.canary)))
         return Logs(follow, templates, max_bytes_per_second=check.max_bytes_per_second)
+
+    async def _job(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
+        """The Job as it is, made if there is none: its name is the same each time."""
+        meta = manifest["metadata"]
+        check = meta["labels"]["davylamp.dev/check"]
+        try:
+            found = await self._api.get(Ref("Job", meta["namespace"], meta["name"]))
+            if found is not None:
+                return found
+            await self._api.create(manifest)
+        except ApiError as error:
+            if not error.already_exists:
+                raise NoJob(f"{check}: its Job can't be run: {error}") from error
+        return manifest
 
     async def _secrets(self, namespace: str, analysis: a.Analysis) -> dict[a.Key, bytes]:
         """What the policy names; rights to read it are given by hand, to each Secret (docs/signals.md)."""

@@ -63,6 +63,7 @@ KINDS: dict[str, Kind] = {
         Kind("ConfigMap", "", "v1", "configmaps"),
         Kind("Deployment", "apps", "v1", "deployments", type=o.Deployment),
         Kind("ReplicaSet", "apps", "v1", "replicasets", type=o.ReplicaSet),
+        Kind("Job", "batch", "v1", "jobs"),
         Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices", type=o.EndpointSlice),
         Kind("Ingress", "networking.k8s.io", "v1", "ingresses", type=o.Ingress),
         Kind("IngressClass", "networking.k8s.io", "v1", "ingressclasses", namespaced=False, type=o.IngressClass),

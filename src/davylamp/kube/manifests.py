@@ -98,6 +98,7 @@ IN_NAMESPACES = [
     _rule("discovery.k8s.io", "endpointslices", WATCH),
     _rule("", "pods", WATCH),
     _rule("", "pods/log", ["get"]),
+    _rule("batch", "jobs", ["get", "create"]),
     _rule("events.k8s.io", "events", ["create"]),
     # Where the plugin OwnerReferencesPermissionEnforcement is on (OpenShift), an ownerReference that blocks its
     # owner's deletion may be set only by who may update the owner's finalizers. Of Releases, ReplicaSets and the

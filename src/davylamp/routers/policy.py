@@ -325,14 +325,12 @@ def _afterwards(spec: ReleasePolicySpec) -> Iterator[Problem]:
 
 
 def _unsupported(given: analysis.Analysis) -> Iterator[Problem]:
-    """What can be written, but isn't done by this version."""
+    """What can be written, but not done."""
     seen: set[str] = set()
     for index, check in enumerate(given.checks):
         path = f"spec.analysis.checks[{index}]"
         for kind in check.kinds:
-            if kind == "job":
-                yield Problem(f"{path}.job", "is not supported yet: ask a webhook, or a threshold in Prometheus")
-            elif kind in ("logs", "feedback") and kind in seen:
+            if kind in ("logs", "feedback") and kind in seen:
                 yield Problem(f"{path}.{kind}", f"is a second check of {kind}; a policy has one at most")
             seen.add(kind)
 

@@ -46,6 +46,10 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str
 
 
+class NoJob(Exception):
+    """A Job can't be made or read; the message is a sentence that names the check."""
+
+
 async def ask(session: aiohttp.ClientSession, webhook: Webhook, check: str, facts: Facts, secrets: Secrets) -> Outcome:
     """POST to the webhook. Never raises: that nobody answers is an Outcome without a verdict."""
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/plain"}

@@ -8,7 +8,8 @@ sentence in `Look.problems` and leaves the others alone; no counts are ever made
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from davylamp.analysis import counts
 from davylamp.api.analysis import Analysis, Check
 from davylamp.api.units import seconds
-from davylamp.signals.checks import Facts, Outcome, ask
+from davylamp.signals.checks import Facts, NoJob, Outcome, ask, job_manifest, job_outcome
 from davylamp.signals.conventions import Choice
 from davylamp.signals.counters import Seen, advance, interval
 from davylamp.signals.exposition import BadExposition
@@ -50,13 +51,15 @@ class Look(msgspec.Struct, frozen=True):
     """For people: each names its check or pod."""
 
 
+Run = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
+"""The Job of a manifest as it is now; it is made if there is none. Raises NoJob where that can't be."""
 Answered = tuple[counts.Counts | None, tuple[str, ...]]
 """Counts, if there are some, and problems."""
 
 
 class Gatherer:
     """Looks at one release. `logs` and `box` are those of its log and feedback checks, where it has such; `pool` is
-    that of its Prometheus (`Pools.of`), where releases share one."""
+    that of its Prometheus (`Pools.of`), where releases share one; `run` runs Jobs, for the Release with this `uid`."""
 
     def __init__(
         self,
@@ -68,6 +71,8 @@ class Gatherer:
         pool: Pool | None = None,
         logs: Logs | None = None,
         box: Box | None = None,
+        run: Run | None = None,
+        uid: str = "",
     ) -> None:
         """`since` is now, in seconds since the epoch: what is read from now on counts.
 
@@ -79,6 +84,8 @@ class Gatherer:
         self._since = since
         self._logs = logs
         self._box = box
+        self._run = run
+        self._uid = uid
         source = analysis.sources.prometheus
         if source is not None and pool is None:
             pool = Pool(session, access(source, secrets))
@@ -90,8 +97,8 @@ class Gatherer:
         """By check: when its last interval ended."""
         self._failed: dict[str, int] = {}
         """By webhook: failures in a row."""
-        self._over: set[str] = set()
-        """Checks that have said all they ever will."""
+        self._over: dict[str, Outcome] = {}
+        """What checks have said that say it once and for all."""
 
     async def look(self, now: float, pods: Pods, facts: Facts) -> Look:
         """What happened until `now` (seconds since the epoch). Cancelling it loses nothing but this look."""
@@ -180,11 +187,17 @@ class Gatherer:
     # --- queries, webhooks ---
 
     async def _queried(self, check: Check, now: float, pods: Pods, facts: Facts) -> Answered:
-        if not any((check.metric, check.threshold, check.webhook, check.kayenta)) or check.title in self._over:
+        """Nothing is asked before the first step is in effect: until then there is nothing to be said of the canary."""
+        if not any((check.metric, check.threshold, check.webhook, check.job, check.kayenta)) or facts.step < 1:
             return None, ()
         begun = self._begun(check)
+        if (last := self._over.get(check.title)) is not None:
+            self._until[check.title] = now
+            return _told(last, begun, now), ()
         try:
-            if check.webhook is not None:
+            if check.job is not None:
+                found = await self._job(check, begun, now, facts)
+            elif check.webhook is not None:
                 outcome = await ask(self._session, check.webhook, check.title, facts, self._secrets)
                 found = self._judged(check, begun, now, outcome)
             elif self._to is None:
@@ -195,7 +208,7 @@ class Gatherer:
                 found = await self._metric(check, self._to, begun, now, pods)
             else:
                 found = await self._threshold(check, self._to, begun, now, pods)
-        except (Unavailable, QueryError) as error:
+        except (Unavailable, QueryError, NoJob) as error:
             found = None, (str(error),)
         self._until[check.title] = now
         return found
@@ -208,10 +221,18 @@ class Gatherer:
         stable, canary = ([target.pod for target in side] for side in (pods.stable, pods.canary))
         asked = (check.kayenta, check.title, pods.namespace, stable, canary)
         outcome = await judge(self._session, to, *asked, self._since, now)
-        self._over.add(check.title)
-        if outcome.passed is None:
-            return None, (outcome.message,)
-        return counts.Outcome(self._since, now, outcome.passed, outcome.message), ()
+        self._over[check.title] = outcome
+        self._until[check.title] = now
+        return _told(outcome, self._since, now), (outcome.message,) if outcome.passed is None else ()
+
+    async def _job(self, check: Check, begun: float, now: float, facts: Facts) -> Answered:
+        assert check.job is not None
+        if self._run is None:
+            return None, ()
+        outcome = job_outcome(await self._run(job_manifest(check.job, check.title, facts, self._uid)), check.title)
+        if outcome.passed is not None:
+            self._over[check.title] = outcome
+        return _told(outcome, begun, now), (outcome.message,) if outcome.passed is None else ()
 
     async def _metric(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.metric is not None
@@ -239,6 +260,11 @@ class Gatherer:
         if 0 < failed < check.webhook.times:
             return None, ()
         return counts.Outcome(begun, now, outcome.passed, outcome.message), ()
+
+
+def _told(outcome: Outcome, begun: float, now: float) -> counts.Outcome | None:
+    """What is final holds in every interval, so that it does not look like data that stays away."""
+    return None if outcome.passed is None else counts.Outcome(begun, now, outcome.passed, outcome.message)
 
 
 def _part(choice: Choice, check: Check) -> Choice | None:

@@ -33,13 +33,21 @@ class Moment(msgspec.Struct, frozen=True, rename="camel"):
     evidence: float
     requests: tuple[int, int]
     failures: tuple[int, int]
+    aside: tuple[int, int]
+    """Of the canary's requests and failures those of pods that were not known to be warm."""
+
+
+def complete(release: Release) -> bool:
+    """Whether `moments` has every look, so that the evidence can be recomputed from it exactly."""
+    analysis = release.status.analysis
+    return analysis is not None and analysis.looks == len({one.at for one in points_of(analysis.history)}) > 0
 
 
 def moments(release: Release) -> list[Moment]:
-    """All that the release's status remembers: at most 40 looks, spread over the whole release."""
+    """All that the release's status remembers: at most 120 looks, spread over the whole release."""
     analysis = release.status.analysis
     return [
-        Moment(datetime.fromtimestamp(one.at, UTC), one.check, one.evidence, one.requests, one.failures)
+        Moment(datetime.fromtimestamp(one.at, UTC), one.check, one.evidence, one.requests, one.failures, one.aside)
         for one in points_of(analysis.history if analysis is not None else "")
     ]
 
