@@ -17,6 +17,7 @@ from davylab import Lab
 
 from davylamp.api.objects import HASH_LABEL
 from davylamp.embedded.load import Load
+from tests.cluster.reader import Reader, known
 
 Json = dict[str, Any]
 DAVY = Path(sys.executable).with_name("davy")
@@ -78,6 +79,7 @@ class Shop:
 
     def __init__(self, lab: Lab, namespace: str) -> None:
         self.lab, self.namespace = lab, namespace
+        self.reader = Reader(lab.kubeconfig)
 
     @property
     def host(self) -> str:
@@ -93,10 +95,16 @@ class Shop:
         return self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(manifests))
 
     def get(self, kind: str, name: str) -> Json:
+        row = known(kind)
+        if row is not None:
+            return self.reader.get(row, self.namespace, name)
         found: Json = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return found
 
     def all(self, kind: str, labels: str = "") -> list[Json]:
+        row = known(kind)
+        if row is not None:
+            return self.reader.list(row, self.namespace, labels)
         selector = ["-l", labels] if labels else []
         found: list[Json] = json.loads(self.kubectl("get", kind, *selector, "-o", "json"))["items"]
         return found

@@ -24,11 +24,23 @@ from tests.cluster.routes import EDGE, GATEWAY, gateway_route, http_route, istio
 from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of
 from tests.conformance.suite import Sent
 
-RELEASES = int(os.environ.get("RELEASES", "7"))
-WAYS = ("approved", "aborted at 1", "edited", "aborted at 2", "killed", "aborted at 3", "superseded", "promoted")
+WAYS = (
+    "approved",
+    "aborted at 1",
+    "edited",
+    "aborted at 2",
+    "killed",
+    "aborted at 3",
+    "superseded",
+    "crashing",
+    "promoted",
+)
 """The ways of a release, by turns."""
+RELEASES = int(os.environ.get("RELEASES", len(WAYS)))
+INGRESS_RELEASES = max(RELEASES, 20)
 TESTER = Sent({"X-Canary": "true"})
 HEADER: Json = {"header": {"name": "X-Canary", "exact": "true"}}
+OWNED = "deployments,replicasets,pods,services,endpointslices,ingresses,releasepolicies,releases"
 _numbers = itertools.count(1)
 
 
@@ -47,7 +59,16 @@ class Killable:
 class Line:
     """One router, and releases by it. The user's objects have fields from the start that Davylamp doesn't know."""
 
-    def __init__(self, lab: Lab, route: Json, made: Callable[[Shop], list[Json]], url: str, killable: Killable) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        route: Json,
+        made: Callable[[Shop], list[Json]],
+        url: str,
+        killable: Killable,
+        releases: int = RELEASES,
+    ) -> None:
+        self.releases = releases
         self.shop, self.route, self.url, self.killable = Shop(lab, f"line-{next(_numbers)}"), route, url, killable
         self.version, self.image = 1, "hellok8s:v1"
         self.shop.kubectl("create", "namespace", self.shop.namespace)
@@ -71,20 +92,46 @@ class Line:
         shop.policy(*steps, traffic=routed, onFailure="revert", historyLimit=100)
         traffic = Traffic(shop, rps=50, url=self.url)
         before = self.owned()
-        for number in range(RELEASES):
+        for number in range(self.releases):
             before = self.release(WAYS[number % len(WAYS)], before)
         traffic.nothing_lost()
+        assert orphans(shop) == []
+        assert [s["restartCount"] for pod in shop.all("pods") for s in pod["status"]["containerStatuses"]] == [0] * 3
         shop.close()
 
     # --- one release ---
 
     def release(self, way: str, before: dict[str, Json]) -> dict[str, Json]:
         """Let one go its way, and check what is left; returns what the user owns now."""
-        image, stable = self._next(), self.image
-        expected = before
+        stable, pods, taken_back = self.image, self.shop.pods(), way == "crashing" or way.startswith("aborted")
+        image = self._next() + ("-crash" if way == "crashing" else "")
         self.shop.set_image(image)
-        self.shop.wait_step(image, 1)
-        assert self._testers(image) == 100
+        expected, canary = before, pods
+        if way == "crashing":
+            self.shop.wait_phase(image, "RolledBack")
+        else:
+            self.shop.wait_step(image, 1)
+            assert self._testers(image) == 100
+            canary = self._started(image, beside=pods)
+            expected = self._edited(before) if way == "edited" else before
+            image = self._go(way, image)
+        if not taken_back:
+            self.shop.wait_phase(image, "Completed", timeout=180)
+            self.image = image
+        self.shop.wait_quiet(self.image)
+        assert not taken_back or self.shop.pods() == pods, "no stable pod is touched on the way back"
+        if not taken_back and way != "superseded":
+            assert self.shop.pods() == canary, "the canary's pods are the Deployment's, none was started anew"
+        after = self.owned()
+        expected = {**expected, "deployment web": _with_image(expected["deployment web"], self.image)}
+        for name, obj in expected.items():
+            assert _text(after[name]) == _text(obj), f"{way}, from {stable} to {image}: {name}"
+        assert self.shop.leftovers() == []
+        assert self._testers(self.image) == 100
+        return after
+
+    def _go(self, way: str, image: str) -> str:
+        """From the first step on; returns the image that it ends with."""
         if way.startswith("aborted"):
             self._approve(image, to=int(way[-1]))
             self.shop.davy("abort", "web", "--wait")
@@ -96,24 +143,20 @@ class Line:
             newer = self._next()
             self.shop.set_image(newer)
             self.shop.wait_phase(image, "Superseded")
-            image = newer
-            self.shop.wait_step(image, 1)
+            self.shop.wait_step(newer, 1)
             self.shop.davy("promote", "web")
+            return newer
         else:
-            expected = self._edited(before) if way == "edited" else before
             self._approve(image, to=3, killing=way == "killed")
             self.shop.davy("approve", "web")
-        if not way.startswith("aborted"):
-            self.shop.wait_phase(image, "Completed", timeout=180)
-            self.image = image
-        self.shop.wait_quiet(self.image)
-        after = self.owned()
-        expected = {**expected, "deployment web": _with_image(expected["deployment web"], self.image)}
-        for name, obj in expected.items():
-            assert _text(after[name]) == _text(obj), f"{way}, from {stable} to {image}: {name}"
-        assert self.shop.leftovers() == []
-        assert self._testers(self.image) == 100
-        return after
+        return image
+
+    def _started(self, image: str, beside: dict[str, str]) -> dict[str, str]:
+        """The canary's pods; the stable ones are all there still."""
+        during = self.shop.pods()
+        canary = {name: of for name, of in during.items() if of == image}
+        assert during == beside | canary
+        return canary
 
     def _testers(self, image: str) -> float:
         """Percent of their next thousand requests that this version answers."""
@@ -145,6 +188,7 @@ class Line:
             return int(self.shop.release(image).get("status", {}).get("step", 0)) >= step
 
         self.shop.wait(reached, f"step {step} in spite of it all", 120)
+        assert len(seen) >= 2, "it was killed at the write of the weight"
 
     # --- what the user owns ---
 
@@ -188,7 +232,8 @@ def _labelled(obj: Json, **spec: object) -> Json:
 
 
 def _ingress(obj: Json) -> Json:
-    obj["spec"]["rules"].append(obj["spec"]["rules"][0] | {"host": f"also.{obj['spec']['rules'][0]['host']}"})
+    also = obj["spec"]["rules"][0] | {"host": f"also.{obj['spec']['rules'][0]['host']}"}
+    obj["spec"]["rules"] = [one for one in obj["spec"]["rules"] if one != also] + [also]
     return _labelled(obj)
 
 
@@ -199,7 +244,9 @@ def _http_route(obj: Json) -> Json:
     )
     mine.setdefault("timeouts", {})["backendRequest"] = "9s"
     away = {"type": "RequestRedirect", "requestRedirect": {"hostname": "new.example", "statusCode": 302}}
-    obj["spec"]["rules"].append({"matches": [{"path": {"type": "Exact", "value": "/new"}}], "filters": [away]})
+    new = {"matches": [{"path": {"type": "Exact", "value": "/new"}}], "filters": [away]}
+    if all(rule.get("matches") != new["matches"] for rule in obj["spec"]["rules"]):
+        obj["spec"]["rules"].append(new)
     return _labelled(obj)
 
 
@@ -212,8 +259,20 @@ def _virtual_service(obj: Json) -> Json:
     mine["corsPolicy"] = {"allowOrigins": [{"exact": "https://shop.example"}]}
     mine["headers"] = {"request": {"set": {"x-from": "route"}}}
     new = {"match": [{"uri": {"exact": "/new"}}], "directResponse": {"status": 204}}
-    obj["spec"]["http"].insert(0, new)
+    if new not in obj["spec"]["http"]:
+        obj["spec"]["http"].insert(0, new)
     return _labelled(obj)
+
+
+def orphans(shop: Shop) -> list[str]:
+    """Objects whose owner is gone."""
+    found = shop.all(OWNED)
+    uids = {obj["metadata"]["uid"] for obj in found}
+    return [
+        f"{obj['kind']} {obj['metadata']['name']}"
+        for obj in found
+        if not all(owner["uid"] in uids for owner in obj["metadata"].get("ownerReferences", []))
+    ]
 
 
 EDITS: dict[str, Callable[[Json], Json]] = {
@@ -294,7 +353,9 @@ def lines(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with Controller(installed, log) as controller, ThreadPoolExecutor(len(LINES)) as pool:
         killable = Killable(controller)
         made = {
-            name: Line(installed, route, objects, url(installed), killable)
+            name: Line(
+                installed, route, objects, url(installed), killable, RELEASES if name != "Ingress" else INGRESS_RELEASES
+            )
             for name, (route, objects, url) in LINES.items()
         }
         yield {name: pool.submit(line.run) for name, line in made.items()}
