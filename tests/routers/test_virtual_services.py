@@ -230,3 +230,23 @@ def test_a_route_is_bound_with_the_rules_that_have_a_say() -> None:
     assert isinstance(bound, Bound)
     assert (bound.namespace, bound.vs_name, bound.routes) == (NAMESPACE, "web", ("a",))
     assert [str(ref) for ref in bound.refs] == ["VirtualService shop/web", "DestinationRule shop/web"]
+
+
+@pytest.mark.parametrize(
+    ("subsets", "where"),
+    [(False, "stay on the stable pods until the last step"), (True, "reach both versions, by the number of pods")],
+)
+def test_what_is_not_split_is_told_with_where_its_requests_go(subsets: bool, where: str) -> None:
+    route = Route(virtual_service=VirtualServiceRoute("web", subsets=subsets))
+    given = msgspec.structs.replace(asks().spec, traffic=Traffic("web", (route,)))
+    told = problems(msgspec.structs.replace(asks(), spec=given), cluster(vs(to("web"))))
+    assert [one for one in told if 'Ingress "web" sends to Service "web" too' in one and where in one], told
+
+
+def test_by_subsets_a_destination_has_no_other_subset() -> None:
+    route = Route(virtual_service=VirtualServiceRoute("web", subsets=True))
+    given = msgspec.structs.replace(asks().spec, traffic=Traffic("web", (route,)))
+    policy_ = msgspec.structs.replace(asks(), spec=given)
+    named = rule(subsets=[{"name": "v1", "labels": {}}])
+    (told,) = problems(policy_, shop(deployment(), service(), named, vs(to("web", subset="v1"))))
+    assert 'spec.http[0].route[0] names subset "v1", and the policy asks to split by subsets' in told

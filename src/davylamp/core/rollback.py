@@ -99,6 +99,9 @@ def _subsets(case: Case, end: End, now: datetime) -> Plan | None:
     waiting = _stable_unready(case, end)
     if waiting:
         return Plan((), "RollingBack", waiting)
+    testers = case.lead(case.release.spec.stable.hash)
+    if testers:
+        return Plan(testers, "RollingBack", "taking the testers away from the canary")
     missing = subsets.away(case, now)
     return Plan(missing.actions, "RollingBack", missing.message, missing.wake_at) if missing is not None else None
 

@@ -208,7 +208,8 @@ def _named_routes(
         if not any(one.errors for one in found):
             fitting.append(route)
     if fitting:
-        problems += (problem for service in services for problem in _unsplit(service, named, objects))
+        open_ = any(route.by_subsets for route in fitting)
+        problems += (problem for service in services for problem in _unsplit(service, named, objects, open_))
     return tuple(fitting)
 
 
@@ -226,14 +227,17 @@ def _as_problems(path: str, found: Findings) -> Iterator[Problem]:
     yield from (Problem(path, text, warning=True) for text in found.warnings)
 
 
-def _unsplit(service: str, named: set[tuple[str, str]], objects: NamespaceObjects) -> Iterator[Problem]:
+def _unsplit(
+    service: str, named: set[tuple[str, str]], objects: NamespaceObjects, open_: bool = False
+) -> Iterator[Problem]:
+    """`open_` tells that the Service itself has the pods of both versions during a release."""
+    where = "reach both versions, by the number of pods" if open_ else "stay on the stable pods until the last step"
     for router in ROUTERS:
         split = [name for kind, name in named if kind == router.kind]
         for other in router.unsplit(split, service, objects):
             yield Problem(
                 "spec.traffic.routes",
-                f'{router.kind} "{other}" sends to Service "{service}" too and is not split: '
-                "its requests stay on the stable pods until the last step",
+                f'{router.kind} "{other}" sends to Service "{service}" too and is not split: its requests {where}',
                 warning=True,
             )
 
