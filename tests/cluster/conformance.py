@@ -75,7 +75,7 @@ class Bed:
         self.shop, self.router, self.asker = shop, router, asker
         self.features, self.lacks = router.features, lacks
         self.url = url or shop.lab.inside_traefik_url
-        self.mesh, self.call, self.keep, self.subsets = mesh, call, keep, subsets
+        self.mesh, self.call, self.keep, self.subsets, self.open = mesh, call, keep, subsets, False
         self.ref = Ref(virtual_service=VirtualServiceRef("web", subsets=True)) if subsets else router.ref("web")
         release = self._release()
         self.context = RouteContext(
@@ -116,21 +116,29 @@ class Bed:
                 objects.put(decode(kind, json.dumps(raw).encode()))
         return self.router.bind(self.ref, "web", objects)
 
-    def select(self, labels: dict[str, str | None]) -> None:
+    def select(self, labels: dict[str, str | None], pods: int) -> None:
         """By subsets, the user's Service has the pods of both versions while it is split."""
         self.shop.kubectl("patch", "service", "web", "-p", json.dumps({"spec": {"selector": labels}}))
+
+        def offered() -> bool:
+            slices = self.shop.all("endpointslices", "kubernetes.io/service-name=web")
+            return sum(len(one["endpoints"] or ()) for one in slices) == pods
+
+        self.shop.wait(offered, f"{pods} endpoints")
 
     def own(self) -> Json:
         """The user's object."""
         return self.shop.get(kind_of(self.router.kind).resource, "web")
 
     def expose(self, exposure: Exposure | None) -> None:
+        if self.subsets and exposure is not None and not self.open:
+            self.open = True
+            self.expose(Exposure(0))
+            self.select({"app": None, "shop": "web"}, pods=4)
         if self.subsets and exposure is None:
             self.expose(Exposure(0))
             self.until(lambda: self.ask([(Sent(), 50)])[0].share == 0, "nobody to reach the canary")
-            self.select({"app": "web", "shop": None})
-            endpoints = ("get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", "json")
-            self.until(lambda: self.shop.kubectl(*endpoints).count("targetRef") == 2, "two endpoints")
+            self.select({"app": "web", "shop": None}, pods=2)
 
         def reached() -> bool:
             route = self.route()
@@ -194,9 +202,6 @@ def bed(shop: Shop, router: Router, *routes: Json, **options: Any) -> Iterator[B
         return answers.good and answers.versions[STABLE] == 20
 
     made.until(served, "the route to be served")
-    if made.subsets:
-        made.expose(Exposure(0))
-        made.select({"app": None, "shop": "web"})
     yield made
     asker.close()
     shop.close()
