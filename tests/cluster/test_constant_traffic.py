@@ -177,11 +177,13 @@ class Line:
             self.shop.wait_step(image, step)
 
     def _kill_until(self, image: str, step: int) -> None:
-        """A crash after each write of the user's objects, up to a step."""
+        """A crash after each write of what decides on traffic, up to a step."""
         seen: set[str] = set()
 
         def reached() -> bool:
-            now = " ".join(self.shop.get(kind, "web")["metadata"]["resourceVersion"] for kind in self._kinds())
+            deciding = [self.shop.get(_resource(kind), "web") for kind in self._kinds()]
+            deciding += self.shop.all("ingresses")
+            now = " ".join(one["metadata"]["resourceVersion"] for one in deciding)
             if now not in seen:
                 seen.add(now)
                 self.killable.kill()
