@@ -55,6 +55,16 @@ def test_what_a_version_has_served_follows_the_weight_in_effect() -> None:
     assert seen.served.canary_failed / seen.served.canary == pytest.approx(0.001, abs=0.0006)
 
 
+def test_weights_and_copies_are_seen_in_effect_from_the_imagined_requests() -> None:
+    routes = {"service": "web", "routes": [{"virtualService": {"name": "web"}}], "settle": "10m"}
+    steps = [{"weight": 0, "mirror": 50, "hold": "1m"}, {"weight": 10, "hold": "1m"}, {"weight": 50, "mirror": 20}]
+    seen = run(stage(steps=steps, traffic=routes), traffic(rps=300), seed=1)
+    assert seen.phase is Phase.COMPLETED
+    entered = [entry.at for entry in seen.timeline if entry.what == "StepInEffect"]
+    assert len(entered) == 3
+    assert entered[-1] < 180, "no settling time was waited for"
+
+
 def test_by_the_number_of_pods_the_share_is_that_of_the_pods() -> None:
     seen = run(stage(steps=[{"weight": 50, "hold": "1m"}, {"weight": 100}], traffic={"service": "web"}), traffic(), 1)
     assert 50 in [point.weight for point in seen.weights]

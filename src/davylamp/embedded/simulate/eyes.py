@@ -77,15 +77,15 @@ class _Counter:
     def __init__(self, flow: Flow, until_now: Callable[[], None]) -> None:
         self._flow = flow
         self._until_now = until_now
-        self._before: tuple[float, Served] | None = None
+        self._before: tuple[float, Served, float] | None = None
 
     async def look(self, now: float, pods: Counted) -> Interval | None:
         self._until_now()
-        before, self._before = self._before, (now, self._flow.total)
+        before, self._before = self._before, (now, self._flow.total, self._flow.copies)
         if before is None:
             return None
-        new = self._flow.total.minus(before[1])
-        return Interval(now - before[0], new.stable, new.canary)
+        new, copies = self._flow.total.minus(before[1]), round(self._flow.copies - before[2])
+        return Interval(now - before[0], new.stable, new.canary + copies)
 
 
 class _Eyes:

@@ -88,6 +88,6 @@ def _notes(stage: Stage, scenario: Scenario) -> tuple[str, ...]:
     if chosen and not scenario.testers:
         said.append("nobody is chosen by the policy's match (--testers says how many of the requests are)")
     if any(step.mirror for step in spec.steps):
-        said.append("mirrored requests are not imagined")
+        said.append("mirrored requests are only counted, for whether a weight is in effect")
     said += (f"{problem.path}: {problem.message}" for problem in stage.warnings)
     return tuple(said)

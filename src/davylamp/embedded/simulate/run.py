@@ -269,6 +269,10 @@ class _Watching:
         self._due = False
         case = case_of(self._controller.world(self._key))
         share = share_of(case, self._scenario.testers) if case is not None else self._flow.share
+        mirrored = mirrored_of(case) if case is not None else 0.0
+        if mirrored != self._flow.mirrored:
+            self._flow.advance(self._clock.time())
+            self._flow.mirrored = mirrored
         if share == self._flow.share or self._over.is_set():
             return
         self._flow.advance(self._clock.time())
@@ -338,6 +342,12 @@ class _Watching:
         patch = {"spec": {"approved": {"step": step, "by": PEOPLE}}}
         meta = release.metadata
         self._cluster.store.patch("Release", meta.namespace, meta.name, patch, "merge", user=PEOPLE)
+
+
+def mirrored_of(case: Case) -> float:
+    """Of stable's requests the part, 0 to 1, that routes copy to the canary now."""
+    found = [route.effective(case.context(route)) for route in case.world.routes]
+    return max((one.mirror / 100 for one in found if one is not None), default=0.0)
 
 
 def share_of(case: Case, testers: float) -> float:

@@ -50,12 +50,16 @@ class Served(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Flow:
-    """Requests since the release began. `advance` before each change of `share`."""
+    """Requests since the release began. `advance` before each change of `share` or `mirrored`."""
 
     def __init__(self, scenario: Scenario, draw: np.random.Generator, now: float) -> None:
         """`now` in seconds of any clock; the scenario begins then."""
         self.share = 0.0
         """Of the requests, that reach the canary; 0 to 1."""
+        self.mirrored = 0.0
+        """Of those that reach stable, that are copied to the canary; 0 to 1."""
+        self.copies = 0.0
+        """Copies since the release began; they count as requests of nobody."""
         self.total = Served()
         self.draw = draw
         self._moments = scenario.moments
@@ -75,6 +79,7 @@ class Flow:
             expected = moment.rps * (end - self._until)
             stable = int(self.draw.poisson(expected * (1 - self.share)))
             canary = int(self.draw.poisson(expected * self.share))
+            self.copies += stable * self.mirrored
             failed = (
                 int(self.draw.binomial(count, rate)) if count and rate else 0
                 for count, rate in ((stable, moment.stable_errors), (canary, moment.canary_errors))
