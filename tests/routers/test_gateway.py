@@ -239,6 +239,15 @@ def test_what_it_can_do_is_not_refused(features: tuple[str, ...], exposure: Expo
     assert bound(http_route(), *features).refusals(exposure) == ()
 
 
+@pytest.mark.parametrize(("features", "refused"), [((), False), (("HTTPRouteQueryParamMatching",), True)])
+def test_istio_mirrors_though_its_class_lists_no_features(features: tuple[str, ...], refused: bool) -> None:
+    istio = "istio.io/gateway-controller"
+    route = http_route(status=[{**said(), "controllerName": istio}])
+    classes = {"istio": gateway_class(*features, controller=istio)}
+    found = GatewayRoute(NAMESPACE, "HTTPRoute", "web", "web", route, classes).refusals(Exposure(10, (), 50))
+    assert bool(found) == refused
+
+
 def test_calls_have_no_cookies_and_no_query() -> None:
     calls = GRPCRoute(metadata=meta("GRPCRoute", "web"), spec={"rules": [{"backendRefs": [backend()]}]})
     route = GatewayRoute(NAMESPACE, "GRPCRoute", "web", "web", calls)

@@ -18,7 +18,7 @@ from davylamp.core.actions import Ref
 from davylamp.core.world import Exposure, Refusal, RouteContext, Wanted
 from davylamp.routers.features import ALL, Features, refusals
 from davylamp.routers.gateway_rules import Divided, Place, backends_of, divided, restored, rules_of
-from davylamp.routers.gateway_status import Routed, controllers_of, known_to_lack, lacking, unseen, waiting
+from davylamp.routers.gateway_status import Routed, controllers_of, known_to_lack, lacking, listing, unseen, waiting
 from davylamp.routers.patterns import runs_on
 from davylamp.routers.precedence import Rule, matches_of, shares
 from davylamp.routers.restoring import Record, annotation, recorded
@@ -48,6 +48,10 @@ GRPC = Features(
         "The API has no feature by which an implementation could tell that it mirrors calls, so none is asked to.",
     ),
 )
+
+
+MIRRORING = frozenset({"istio.io/gateway-controller", "istio.io/mesh-controller"})
+"""Controllers that copy requests, also by percent, though their class lists no features (seen with Istio 1.31)."""
 
 
 class GatewayRoute(msgspec.Struct, frozen=True):
@@ -159,9 +163,10 @@ class GatewayRoute(msgspec.Struct, frozen=True):
         if self._place.grpc:
             return
         if exposure.mirror and controllers:
-            missing = list(lacking("HTTPRouteRequestMirror", controllers, self.classes))
+            unsure = set(controllers) - (MIRRORING - listing(self.classes))
+            missing = list(lacking("HTTPRouteRequestMirror", unsure, self.classes))
             if not missing and exposure.mirror < 100:
-                missing = list(lacking("HTTPRouteRequestPercentageMirror", controllers, self.classes))
+                missing = list(lacking("HTTPRouteRequestPercentageMirror", unsure, self.classes))
             if missing:
                 ways = "leave mirror out, or split by an HTTPRoute of an implementation that can, or a VirtualService"
                 yield Refusal(f"{'; '.join(missing)}: {ways}", field="mirror")

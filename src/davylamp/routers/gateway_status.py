@@ -158,8 +158,13 @@ def lacking(feature: str, controllers: Iterable[str], classes: Mapping[str, Gate
 
 def known_to_lack(feature: str, controllers: Iterable[str], classes: Mapping[str, GatewayClass]) -> Iterator[str]:
     """The same, of those whose class lists features at all."""
-    listing = {one.spec.get("controllerName") for one in classes.values() if features_of(one)}
-    yield from lacking(feature, (name for name in controllers if name in listing), classes)
+    known = listing(classes)
+    yield from lacking(feature, (name for name in controllers if name in known), classes)
+
+
+def listing(classes: Mapping[str, GatewayClass]) -> set[str]:
+    """Names of the controllers whose class lists features at all."""
+    return {str(one.spec.get("controllerName")) for one in classes.values() if features_of(one)}
 
 
 def features_of(gateway_class: GatewayClass) -> set[str]:
