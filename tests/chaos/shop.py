@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from davylamp.cli.picture import Picture
+from davylamp.controller.analyst import Opens
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import CONTROLLER, Cluster
 from davylamp.embedded.kubelet.imagined import Course
+from davylamp.embedded.simulate import proxies
 from davylamp.embedded.store import Object
+from davylamp.kube.kinds import kind_of
 from davylamp.view import text
 from davylamp.view.lines import Look
 from davylamp.view.model import WorkloadView
@@ -27,6 +30,14 @@ V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 CRASHING, UNREADY, MISSING = "hellok8s:v7-crash", "hellok8s:v8-unready", "hellok8s:v9-missing"
 GOOD, BAD = (V1, V2, V3), (CRASHING, UNREADY, MISSING)
 HASH = "pod-template-hash"
+ROUTERS: dict[str, tuple[str, Object]] = {
+    "httpRoute": (
+        "HTTPRoute",
+        {"parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]},
+    ),
+    "virtualService": ("VirtualService", {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]}),
+}
+"""The user's routes: kind and spec, by what a policy calls them."""
 REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -50,10 +61,10 @@ def image_of(obj: Object) -> str:
 class Process:
     """One controller process."""
 
-    def __init__(self, cluster: Cluster, clock: LoopClock) -> None:
+    def __init__(self, cluster: Cluster, clock: LoopClock, lookers: Opens | None) -> None:
         self.api = Faulty(cluster.api(CONTROLLER), clock)
         seeing = Seeing()
-        self.controller = Controller(self.api, clock, Metrics(clock), counters=seeing)
+        self.controller = Controller(self.api, clock, Metrics(clock), counters=seeing, lookers=lookers)
         seeing.world = self.controller.world
         self.tasks = [asyncio.create_task(self.controller.watch()), asyncio.create_task(self.controller.work())]
         self.over = asyncio.Event()
@@ -74,9 +85,13 @@ class Shop(World):
         super().__init__(cluster)
         self.clock = clock
         self.processes: list[Process] = []
+        self.lookers: Opens | None = None
+        """What an analysis sees."""
+        self.routers: tuple[str, ...] = ()
+        """Kinds of routes and what is beside them, but Ingresses."""
 
     def start_controller(self) -> Process:
-        process = Process(self.cluster, self.clock)
+        process = Process(self.cluster, self.clock, self.lookers)
         self.processes.append(process)
         return process
 
@@ -87,8 +102,22 @@ class Shop(World):
 
     async def open(self, replicas: int = 4, **spec: Any) -> None:
         """Version 1 at rest, before any controller of ours has seen it."""
+        self._serve({kind for route in (spec.get("traffic") or {}).get("routes", ()) for kind in route})
         self.put(deployment(V1, replicas), service(), ingress(), policy(**spec))
         await self.until(lambda: self.get("Deployment").get("status", {}).get("availableReplicas") == replicas, 600)
+
+    def _serve(self, wanted: set[str]) -> None:
+        """With the routes of these kinds, as a policy calls them, and a proxy that takes them."""
+        kinds = [ROUTERS[kind] for kind in sorted(wanted & ROUTERS.keys())]
+        if not kinds:
+            return
+        self.routers = ("DestinationRule", *(kind for kind, _ in kinds))
+        proxies.serve(self.store, self.clock)
+        for kind in self.routers:
+            self.put(proxies.definition(kind))
+        for kind, spec in kinds:
+            meta = {"name": "web", "namespace": NAMESPACE}
+            self.put({"apiVersion": kind_of(kind).api_version, "kind": kind, "metadata": meta, "spec": spec})
 
     def command(self, **fields: Any) -> None:
         """What a person says to the release under way, or to the last one; nothing where there is none."""
@@ -112,8 +141,10 @@ class Shop(World):
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def rest(self, seconds: float = 900.0) -> None:
-        """Until nothing has changed for a minute; AssertionError where that never comes."""
+    async def rest(self, seconds: float = 1800.0) -> None:
+        """Until nothing has changed for a minute, or longer where an analysis may say something yet; AssertionError
+        where that never comes."""
+        quiet = 60.0 if self.lookers is None else 200.0
         changed = asyncio.Event()
         unsubscribe = self.store.subscribe(lambda *_: changed.set())
         try:
@@ -121,7 +152,7 @@ class Shop(World):
                 while True:
                     changed.clear()
                     try:
-                        async with asyncio.timeout(60):
+                        async with asyncio.timeout(quiet):
                             await changed.wait()
                     except TimeoutError:
                         if not changed.is_set():
@@ -150,6 +181,8 @@ class Shop(World):
         """What a release that is over must not leave."""
         left = [f"Ingress {i['metadata']['name']}" for i in self.list("Ingress") if i["metadata"]["name"] != "web"]
         left += [f"Service {s['metadata']['name']}" for s in self.list("Service") if s["metadata"]["name"] != "web"]
+        for kind in self.routers:
+            left += [f"{kind} {o['metadata']['name']}" for o in self.list(kind) if o["metadata"]["name"] != "web"]
         uid = self.get("Deployment")["metadata"]["uid"] if self.has("Deployment") else ""
         for rs in self.list("ReplicaSet"):
             owners = [o["uid"] for o in rs["metadata"].get("ownerReferences", [])]
@@ -173,6 +206,7 @@ class Shop(World):
             "paused": bool(web["spec"].get("paused")),
             "pods": sorted(image_of(pod) for pod in self.list("Pod")),
             "selector": self.get("Service")["spec"]["selector"],
+            "routes": [(self.get(kind)["spec"], _marks(self.get(kind))) for kind in self.routers[1:]],
             "leftovers": self.leftovers(),
         }
 
@@ -187,6 +221,12 @@ class Shop(World):
         """What `davy status web` says."""
         lines = text.render(await self.view(), Look(width=200), self.clock.now())
         return "\n".join("".join(span.text for span in line) for line in lines)
+
+
+def _marks(obj: Object) -> list[str]:
+    meta = obj["metadata"]
+    found = {**(meta.get("annotations") or {}), **(meta.get("labels") or {})}
+    return sorted(key for key in found if key.startswith("davylamp.dev/"))
 
 
 @contextlib.asynccontextmanager

@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from davylamp.core.actions import Ref
 from davylamp.embedded.clock import LoopClock, run
+from davylamp.embedded.simulate.eyes import Imagination
+from davylamp.embedded.simulate.scenario import Moment, Scenario
+from davylamp.embedded.simulate.traffic import Flow
 from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost
 from tests.chaos.shop import CRASHING, V1, V2, V3, Deed, Shop, shop
 from tests.kube.controllers import ROUTED
@@ -22,6 +26,15 @@ BLUE_GREEN: dict[str, Any] = {
     "bake": "10s",
 }
 ROUTES: dict[str, Any] = {"steps": STEPS, **ROUTED}
+JUDGED: dict[str, Any] = {"steps": [{"weight": 50, "hold": "5m"}, {"weight": 100}], "analysis": {"interval": "5s"}, **ROUTED}
+FAILING = Scenario((Moment(0, 100, 0.001, 0.5),))
+"""What the analysis sees, whatever the weight."""
+
+
+def _by(kind: str) -> dict[str, Any]:
+    routes: list[dict[str, Any]] = [{kind: {"name": "web"}}]
+    steps: list[dict[str, Any]] = [{"weight": 50, "approve": True}, {"weight": 100}]
+    return {"steps": steps, "traffic": {"service": "web", "routes": routes, "settle": "2s"}}
 
 
 def _abort(here: Shop) -> None:
@@ -30,6 +43,14 @@ def _abort(here: Shop) -> None:
 
 def _approve(here: Shop) -> None:
     here.command(approved={"step": 2})
+
+
+def _approve_first(here: Shop) -> None:
+    here.command(approved={"step": 1})
+
+
+def _retry(here: Shop) -> None:
+    here.command(retry={"by": "a test"})
 
 
 def _resume(here: Shop) -> None:
@@ -63,6 +84,12 @@ WAYS: dict[str, tuple[dict[str, Any], str, tuple[Deed, ...]]] = {
     "the old version again": (ROUTES, V2, (_old,)),
     "resumed by hand": (ROUTES, V2, (_resume,)),
     "the Release deleted": (ROUTES, V2, (_delete, _approve)),
+    "promotion by an HTTPRoute": (_by("httpRoute"), V2, (_approve_first,)),
+    "abort by an HTTPRoute": (_by("httpRoute"), V2, (_abort,)),
+    "promotion by a VirtualService": (_by("virtualService"), V2, (_approve_first,)),
+    "abort by a VirtualService": (_by("virtualService"), V2, (_abort,)),
+    "a version that a verdict finds worse": (JUDGED, V2, ()),
+    "the rejected version once more": (ROUTES, CRASHING, (_retry,)),
     "the policy deleted": (ROUTES, V2, (lambda here: here.store.delete("ReleasePolicy", "shop", "web"),)),
 }
 Happens = Callable[[int, str, Ref], Fault | None]
@@ -77,6 +104,8 @@ FAULTS: dict[str, Fault] = {
 async def carried_out(here: Shop, way: str, number: int = 0, fault: Fault | None = None) -> list[tuple[str, Ref]]:
     """The whole way, with the fault at the write of this number; the writes that were tried."""
     spec, image, deeds = WAYS[way]
+    if "analysis" in spec:
+        here.lookers = _seeing(here)
     await here.open(**spec)
     process = here.start_controller()
     tried: list[tuple[str, Ref]] = []
@@ -92,6 +121,13 @@ async def carried_out(here: Shop, way: str, number: int = 0, fault: Fault | None
         deed(here)
         await settled(here, happens)
     return tried
+
+
+def _seeing(here: Shop) -> Imagination:
+    """Eyes that see what FAILING says, half of it at the canary."""
+    flow = Flow(FAILING, np.random.default_rng(1), here.clock.time())
+    flow.share = 0.5
+    return Imagination(FAILING, flow, lambda: flow.advance(here.clock.time()))
 
 
 async def settled(here: Shop, happens: Happens) -> None:
