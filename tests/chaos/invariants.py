@@ -10,6 +10,7 @@ from davylamp.embedded.writing import Request
 from tests.chaos.shop import BAD, HASH, Shop, image_of
 from tests.kube.controllers import NAMESPACE
 
+ROUTES = ("Ingress", "HTTPRoute", "VirtualService")
 WEIGHT = "nginx.ingress.kubernetes.io/canary-weight"
 PATIENCE = 30.0
 """Seconds within which a controller that nothing hinders takes traffic from a version that has lost all its pods."""
@@ -20,6 +21,8 @@ class Watchman:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
+        self.before = {kind: shop.get(kind)["spec"] for kind in ("Ingress", "Service", *shop.routers[1:])}
+        """The user's objects, which are given back as they were."""
         self.violations: list[str] = []
         self.disturbed = 0.0
         """When pods were last hurt, or the number that is wanted changed: for a while then counts may be low."""
@@ -54,7 +57,7 @@ class Watchman:
         return self.shop.clock.time() > self.disturbed + 60
 
     def _asked(self, old: Object | None, new: Object, request: Request) -> Object:
-        if request.user == CONTROLLER and new["kind"] == "Ingress":
+        if request.user == CONTROLLER and new["kind"] in ROUTES:
             self._weight(old, new)
         return new
 
@@ -75,7 +78,7 @@ class Watchman:
                 self._served(new)
                 self._rejected()
                 self._traffic()
-            case "Ingress":
+            case kind if kind in ROUTES:
                 self._traffic()
             case "Pod":
                 self._enough()
@@ -102,22 +105,22 @@ class Watchman:
         pods = [pod for pod in self.shop.list("Pod") if "deletionTimestamp" not in pod["metadata"]]
         ready = sum(is_ready(pod) for pod in pods)
         if self.hurt:
-            self.hurt = ready < max(wanted, len(pods))
+            self.hurt = ready < wanted
         elif ready < wanted - wanted * 25 // 100:
             self._note(f"{ready} pods are ready, of {wanted} that are wanted")
 
     def _traffic(self) -> None:
         """Whatever becomes of its pods, traffic is not sent to a version without ready endpoints for long."""
         now = self.shop.clock.time()
-        canary = self.shop.store.get("Ingress", NAMESPACE, "web-canary")
-        if _weight_of(canary) == 0 or self.ready("web-canary") or not self.shop.has("Service"):
+        kinds = ("Ingress", *self.shop.routers[1:])
+        weight = max((_weight_of(obj) for kind in kinds for obj in self.shop.list(kind)), default=0)
+        if weight == 0 or self.ready("web-canary") or not self.shop.has("Service"):
             self._astray = None
         elif self._astray is None:
             self._astray = now
         elif now - max(self._astray, self.impeded) > PATIENCE:
-            self._note(
-                f"weight {_weight_of(canary)} for {now - self._astray:.0f} s on a version without ready endpoints"
-            )
+            since = now - self._astray
+            self._note(f"weight {weight} for {since:.0f} s on a version without ready endpoints")
 
     def _rejected(self) -> None:
         """No pod of a release that was taken back is offered to anybody."""
@@ -149,21 +152,18 @@ class Watchman:
 
     # --- at rest ---
 
-    def at_rest(self, ingress: Object, service: Object, state: str) -> list[str]:
+    def at_rest(self, state: str) -> list[str]:
         """What is wrong when nothing happens any more, beside what was noted on the way. `state` is what `davy status`
         calls it."""
         pods = [] if state == "TwoVersions" else self._pods_as_wanted()
-        return [*self.violations, *self._given_back(ingress, service), *pods, *self._quarantined()]
+        return [*self.violations, *self._given_back(), *pods, *self._quarantined()]
 
-    def _given_back(self, ingress: Object, service: Object) -> list[str]:
-        wrong = []
-        if self.shop.has("Ingress") and self.shop.get("Ingress")["spec"] != ingress["spec"]:
-            wrong.append("the user's Ingress is not as it was")
-        if not self._under_way():
-            wrong += [f"left over: {left}" for left in self.shop.leftovers()]
-            has = self.shop.has("Service")
-            if has and self.shop.get("Service")["spec"]["selector"] != service["spec"]["selector"]:
-                wrong.append("the Service's selector is not as it was")
+    def _given_back(self) -> list[str]:
+        over = not self._under_way()
+        wrong = [f"left over: {left}" for left in self.shop.leftovers()] if over else []
+        for kind, spec in self.before.items():
+            if self.shop.has(kind) and (over or kind == "Ingress") and self.shop.get(kind)["spec"] != spec:
+                wrong.append(f"the user's {kind} is not as it was")
         return wrong
 
     def _under_way(self) -> bool:
@@ -215,9 +215,19 @@ def _phase(release: Object) -> str:
     return str((release.get("status") or {}).get("phase", "Pending"))
 
 
-def _weight_of(ingress: Object | None) -> int:
-    annotations = ((ingress or {}).get("metadata") or {}).get("annotations") or {}
-    return int(annotations.get(WEIGHT, 0))
+def _weight_of(obj: Object | None) -> int:
+    """What a route sends to the canary's Service: percent of an Ingress' requests, or the largest weight of a rule."""
+    match (obj or {}).get("kind"):
+        case "Ingress":
+            annotations = (obj or {})["metadata"].get("annotations") or {}
+            return int(annotations.get(WEIGHT, 0))
+        case "HTTPRoute":
+            refs = [ref for rule in (obj or {})["spec"]["rules"] for ref in rule.get("backendRefs") or ()]
+            return max((ref.get("weight", 1) for ref in refs if ref["name"] == "web-canary"), default=0)
+        case "VirtualService":
+            to = [one for rule in (obj or {})["spec"]["http"] for one in rule.get("route") or ()]
+            return max((one.get("weight", 100) for one in to if "canary" in one["destination"]["host"]), default=0)
+    return 0
 
 
 __all__ = ["HASH", "Watchman"]

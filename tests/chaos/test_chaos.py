@@ -21,7 +21,7 @@ from davylamp.embedded.status import StatusError
 from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost, Refused, Slow
 from tests.chaos.invariants import Watchman
 from tests.chaos.shop import BAD, GOOD, V1, Shop, shop
-from tests.kube.controllers import NAMESPACE, ROUTED, deployment, ingress, policy, service
+from tests.kube.controllers import NAMESPACE, deployment, ingress, policy, service
 
 T = TypeVar("T")
 SOAKING = "CHAOS_EXAMPLES" in os.environ
@@ -67,22 +67,25 @@ class Chaos(RuleBasedStateMachine):
 
     @initialize(
         steps=STEPS,
-        way=st.sampled_from(["routes", "pod ratio", "blue/green"]),
+        way=st.sampled_from(["ingress", "httpRoute", "virtualService", "pod ratio", "blue/green"]),
         keep=st.sampled_from(["", "40s"]),
         failure=st.sampled_from(["hold", "revert"]),
         extra=st.sampled_from([1, "100%"]),
     )
     def open(self, steps: list[dict[str, Any]], way: str, keep: str, failure: str, extra: int | str) -> None:
-        self.routed = routed = way == "routes"
-        spec = {"steps": self._possible(steps), "onFailure": failure, "maxExtraPods": extra, "progressDeadline": "60s"}
-        self.spec = spec | (ROUTED if routed else {"traffic": {"service": "web"}})
+        self.routed = way in ("ingress", "httpRoute", "virtualService")
+        traffic: dict[str, Any] = {"service": "web"}
+        if self.routed:
+            traffic |= {"routes": [{way: {"name": "web"}}], "settle": "2s"}
+        spec: dict[str, Any] = {"steps": self._possible(steps), "onFailure": failure, "maxExtraPods": extra}
+        spec |= {"progressDeadline": "60s"}
+        self.spec = spec | {"traffic": traffic}
         if way == "blue/green":
             self.spec |= BLUE_GREEN | {"maxExtraPods": "100%"}
         if keep and self.spec["maxExtraPods"] == "100%":
             self.spec |= {"keepOld": keep}
         self.replicas = 4
         self.run(self.shop.open(self.replicas, **self.spec))
-        self.ingress, self.service = self.shop.get("Ingress"), self.shop.get("Service")
         self.watchman = Watchman(self.shop)
         self.controller()
         self.wait(5)
@@ -188,6 +191,17 @@ class Chaos(RuleBasedStateMachine):
         for pod in self.shop.list("Pod")[number : number + 1]:
             self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
 
+    @rule()
+    def lose_the_canary(self) -> None:
+        """All pods of the version that is tried end at once, again and again: there is nobody to send traffic to."""
+        self.watchman.disturb()
+        for rs in self.shop.list("ReplicaSet"):
+            tried = any(owner["kind"] == "Release" for owner in rs["metadata"].get("ownerReferences") or ())
+            for pod in self.shop.list("Pod") if tried else ():
+                if any(o["uid"] == rs["metadata"]["uid"] for o in pod["metadata"]["ownerReferences"]):
+                    for _ in range(4):
+                        self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
+
     # --- the API server ---
 
     @rule(fault=FAULTS, after=st.integers(0, 3))
@@ -268,7 +282,7 @@ class Chaos(RuleBasedStateMachine):
         self.shop.start_controller()
         await self.shop.rest(7200)
         state = (await self.shop.view()).state
-        wrong = self.watchman.at_rest(self.ingress, self.service, state)
+        wrong = self.watchman.at_rest(state)
         assert wrong == [], self.shop.state()
 
 

@@ -26,7 +26,11 @@ BLUE_GREEN: dict[str, Any] = {
     "bake": "10s",
 }
 ROUTES: dict[str, Any] = {"steps": STEPS, **ROUTED}
-JUDGED: dict[str, Any] = {"steps": [{"weight": 50, "hold": "5m"}, {"weight": 100}], "analysis": {"interval": "5s"}, **ROUTED}
+JUDGED: dict[str, Any] = {
+    "steps": [{"weight": 50, "hold": "5m"}, {"weight": 100}],
+    "analysis": {"interval": "5s"},
+    **ROUTED,
+}
 FAILING = Scenario((Moment(0, 100, 0.001, 0.5),))
 """What the analysis sees, whatever the weight."""
 
