@@ -61,7 +61,7 @@ REFUSALS: list[tuple[list[str], Callable[[], Cluster], str]] = [
     (["pause", "web"], situations.crashing, "release {} is being taken back: container hellok8s"),
     (["promote", "web"], situations.crashing, "release {} is being taken back: container hellok8s"),
     (["pause", "web"], situations.adopted, "release {} is complete but for clearing up"),
-    (["abort", "web"], situations.adopted, "its pods are the Deployment's, so there is nothing to take back"),
+    (["abort", "web"], situations.adopted, "its pods serve alone, so there is nothing to take back"),
     (["pause", "web"], situations.keeping, "release {} is complete and only keeps the old pods for a while"),
     (["abort", "web"], situations.done, "no release is under way; the last one, {}, is Completed"),
     (["resume", "web"], situations.held, "no release is under way; the last one, {}, is RolledBack"),

@@ -59,7 +59,7 @@ def test_as_a_plugin_it_speaks_of_kubectl_davy(davy: Davy, serve: Serve, monkeyp
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["stauts"], "No such command 'stauts'. Did you mean 'status'; see `davy --help`"),
+        (["stauts"], "No such command 'stauts'. Did you mean 'status', 'start'; see `davy --help`"),
         (["watch"], "Missing argument 'NAME'; see `davy watch --help`"),
         (["status", "--nam", "x"], "No such option: --nam"),
         (["status", "-o", "xml"], "'xml' is not one of 'json', 'yaml', 'name', 'wide'; see `davy status --help`"),
@@ -246,7 +246,7 @@ def completions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("davy st", ["status"]),
+        ("davy st", ["start", "status"]),
         ("davy status w", ["web"]),
         ("davy status -n shop ", ["web"]),
         ("davy status -n other ", []),

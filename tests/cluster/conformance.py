@@ -114,7 +114,7 @@ class Bed:
         for kind in (kind for kind in self.router.kinds if kind_of(kind).namespaced):
             for raw in self.shop.all(kind_of(kind).resource):
                 objects.put(decode(kind, json.dumps(raw).encode()))
-        return self.router.bind(self.ref, "web", objects)
+        return self.router.bind(self.ref, "web", "web-canary", objects)
 
     def select(self, labels: dict[str, str | None], pods: int) -> None:
         """By subsets, the user's Service has the pods of both versions while it is split."""

@@ -71,7 +71,7 @@ class Imagined:
         for kind in (kind for kind in self.router.kinds if kind_of(kind).namespaced):
             for raw in self.store.list(kind, NAMESPACE):
                 objects.put(decode(kind, msgspec.json.encode(raw)))
-        return self.router.bind(self.ref, "web", objects)
+        return self.router.bind(self.ref, "web", "web-canary", objects)
 
     def expose(self, exposure: Exposure | None) -> None:
         for _ in range(3):

@@ -8,6 +8,7 @@ from davylamp.api.analysis import Analysis, Check, Errors, Logs, Threshold
 from davylamp.api.types import (
     IngressRoute,
     Match,
+    Pair,
     Preview,
     ReleasePolicy,
     Route,
@@ -64,6 +65,8 @@ def test_nothing_is_wrong_with(given: ReleasePolicy) -> None:
     assert problems(given) == []
 
 
+PAIR = Pair("web-v1", "web-v2")
+WAYS = "name for one Deployment, matchLabels for all Deployments with these labels, or pair for two that take turns"
 NOT_A_DURATION = "is not a duration: write for example 30s, 10m or 1h30m"
 
 
@@ -73,18 +76,29 @@ NOT_A_DURATION = "is not a duration: write for example 30s, 10m or 1h30m"
         # target
         (
             policy(target=Target()),
-            "spec.target: names no Deployment: give name for one Deployment, or matchLabels for all Deployments with "
-            "these labels",
+            f"spec.target: names no Deployment: give {WAYS}",
         ),
         (
             policy(target=Target(name="")),
-            "spec.target: names no Deployment: give name for one Deployment, or matchLabels for all Deployments with "
-            "these labels",
+            f"spec.target: names no Deployment: give {WAYS}",
         ),
         (
             policy(target=Target(name="web", match_labels={"a": "b"}), detect=True),
-            'spec.target: has both name ("web") and matchLabels: give name for one Deployment, or matchLabels for all '
-            "Deployments with these labels",
+            f'spec.target: has both name ("web") and matchLabels: give {WAYS}',
+        ),
+        (policy(target=Target(name="web", pair=PAIR)), f'spec.target: has both name ("web") and pair: give {WAYS}'),
+        (
+            policy(target=Target(name="web", pair=PAIR, match_labels={"a": "b"}), traffic=None),
+            f'spec.target: has name ("web") and matchLabels and pair: give {WAYS}',
+        ),
+        (
+            policy(target=Target(pair=Pair("web-v1", "web-v1"))),
+            'spec.target.pair.canary: "web-v1" is the stable one as well: a pair is two Deployments',
+        ),
+        (
+            policy(target=Target(pair=PAIR), on_failure="revert"),
+            "spec.onFailure: revert puts stable's template back into the Deployment that has both versions; of a pair "
+            "the rejected one stays in the idle Deployment and gets no requests: leave onFailure out",
         ),
         (
             policy(target=Target(match_labels={}), detect=True),

@@ -297,7 +297,10 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
             ).schema()
         ],
     },
+    (t.Pair, "stable"): _NAME,
+    (t.Pair, "canary"): _NAME,
     (t.IngressRoute, "name"): _NAME,
+    (t.IngressRoute, "canary"): _NAME,
     (t.GatewayRoute, "name"): _NAME,
     (t.VirtualServiceRoute, "name"): _NAME,
     (t.VirtualServiceRoute, "routes"): {"maxItems": 64, "items": {"type": "string", "maxLength": 253}},
@@ -310,6 +313,7 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     (t.Preview, "service"): {"minLength": 1, "maxLength": 63},
     (t.ReleaseSpec, "services"): {"maxItems": 8},
     (t.Found, "services"): {"maxItems": 8},
+    (t.Traffic, "canary_service"): {"minLength": 1, "maxLength": 63},
     (t.Traffic, "routes"): {"maxItems": 32},
     (t.Traffic, "match"): {"maxItems": 16},
     (t.Step, "match"): {"maxItems": 16},
@@ -326,6 +330,14 @@ EXTRA: dict[tuple[type[msgspec.Struct], str], Schema] = {
     },
     (t.ReleasePolicySpec, "steps"): {"minItems": 1, "maxItems": 50},
     (t.ReleaseSpec, "steps"): {"maxItems": 50},
+    **{
+        (t.PairAtStart, field): {
+            "maxProperties": 32,
+            "additionalProperties": {"type": "string", "maxLength": 63},
+            "x-kubernetes-map-type": "atomic",
+        }
+        for field in ("stable_labels", "canary_labels")
+    },
     # Shown by `kubectl get` from the start.
     (t.ReleaseStatus, "step"): {"default": 0},
     (t.ReleaseStatus, "weight"): {"default": {}},
@@ -393,7 +405,8 @@ COMMANDS = ("paused", "abort", "promote", "approved", "retry", "feedback")
 """The fields of a Release's spec that people change; all others are a snapshot."""
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
-    t.Target: (_one_of(t.Target, "a policy targets one Deployment or all with some labels"),),
+    t.Target: (_one_of(t.Target, "a policy targets one Deployment, all with some labels, or a pair"),),
+    t.Pair: (Rule("self.stable != self.canary", "a pair is two Deployments, and here one is named twice"),),
     t.TextMatch: (
         Rule(
             "[has(self.exact), has(self.prefix), has(self.regex), has(self.present) && self.present]"
@@ -426,6 +439,11 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
             "!has(self.target.matchLabels) || !has(self.traffic)"
             " || (!has(self.traffic.service) && !has(self.traffic.services) && !has(self.traffic.preview))",
             "a policy for many Deployments can't name one Service: use traffic: {detect: true}",
+            path=".traffic",
+        ),
+        Rule(
+            "has(self.target.pair) || !has(self.traffic) || !has(self.traffic.canaryService)",
+            "only a pair has a Service of the canary's own; for one Deployment a release makes it",
             path=".traffic",
         ),
     ),

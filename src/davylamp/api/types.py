@@ -21,18 +21,47 @@ Weight = Annotated[int, msgspec.Meta(ge=0, le=100)]
 IntOrPercent = int | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,5}%$")]
 
 
+class Pair(Slim, frozen=True):
+    """Two Deployments of one workload: one serves, and the other, which is idle, gets the next version. When a release
+    completes they change places; from then on the two fields are only the two names."""
+
+    stable: str
+    """Name of the Deployment that serves when the policy is made."""
+    canary: str
+    """Name of the other one."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.stable, self.canary
+
+
 class Target(Slim, frozen=True):
-    """Which Deployments a policy releases, in its own namespace: one by name, or all with these labels."""
+    """Which Deployments a policy releases, in its own namespace: one by name, all with these labels, or a pair."""
 
     name: str | None = None
     """Name of the Deployment."""
     match_labels: dict[str, str] | None = None
     """Labels that a Deployment must have, all of them: one policy for a fleet."""
+    pair: Pair | None = None
+    """Two Deployments that take turns."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The Deployments that are named."""
+        return self.pair.names if self.pair is not None else (self.name,) if self.name else ()
+
+    @property
+    def workload(self) -> str:
+        """The name that stands for what is named: of a pair, the first of the two in the alphabet."""
+        return min(self.names, default="")
 
 
 class IngressRoute(Slim, frozen=True):
     name: str
     """Name of an Ingress that sends to the Service; its class must honour the ingress-nginx canary annotations."""
+    canary: str | None = None
+    """Of a pair: name of a canary Ingress that is there already, whose annotations carry the weight. Default: one is
+    made for each release."""
 
 
 class GatewayRoute(Slim, frozen=True):
@@ -126,6 +155,8 @@ class Traffic(Slim, frozen=True):
     is split for each of them that it sends to."""
     preview: Preview | None = None
     """Where testers find the canary, whatever the weight."""
+    canary_service: str | None = None
+    """Of a pair with routes: name of the Service of the canary's own. Default: the one that selects its pods alone."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,6 +226,8 @@ class Found(Slim, frozen=True):
     """What `traffic` means for one Deployment, as found in the cluster."""
 
     deployment: str
+    canary: str = ""
+    """Of a pair: the Deployment that is idle, or is being released. The other one serves."""
     service: str = ""
     routes: tuple[Route, ...] = ()
     services: tuple[str, ...] = ()
@@ -285,6 +318,26 @@ class Side(Slim, frozen=True):
     """Images of its containers, for people."""
 
 
+class PairAtStart(Slim, frozen=True):
+    """A pair as it was when the release began."""
+
+    stable: str
+    """Name of the Deployment that served."""
+    stable_template: str
+    """Hash of its pod template."""
+    stable_pods: int
+    """How many pods it had."""
+    canary_pods: int
+    """How many pods the other one had, which a rollback gives back to it, and a completed release to the one that
+    served before."""
+    stable_labels: dict[str, str]
+    """The labels by which its pods are told from the other's."""
+    canary_labels: dict[str, str]
+    """The same of the other one's pods."""
+    before: str = ""
+    """Hash of the canary's template before it was changed; to set it back withdraws the release."""
+
+
 class ReleaseSpec(Slim, frozen=True):
     """What is released and how: a copy of the policy as it was at the start, and what people asked for since."""
 
@@ -302,12 +355,16 @@ class ReleaseSpec(Slim, frozen=True):
     """The policy's steps."""
     attempt: int = 1
     """How often this template was tried."""
+    pair: PairAtStart | None = None
+    """Of a pair of Deployments, of which `deployment` is the canary's."""
     service: str = ""
     """The Service whose traffic is split, if any."""
     services: tuple[str, ...] = ()
     """All of them, where there are several; `service` is the first."""
     preview: str = ""
     """Name of the Service that leads testers to the canary, if any."""
+    canary_service: str = ""
+    """Of a pair with routes: the Service of the canary's own."""
     routes: tuple[Route, ...] = ()
     """Where it is split."""
     match: tuple[Match, ...] = ()
@@ -341,6 +398,16 @@ class ReleaseSpec(Slim, frozen=True):
     def all_services(self) -> tuple[str, ...]:
         """Names of the user's Services whose traffic is split."""
         return self.services or ((self.service,) if self.service else ())
+
+    @property
+    def workload(self) -> str:
+        """The name under which its releases are kept: see `Target.workload`."""
+        return min(self.deployment, self.pair.stable) if self.pair is not None else self.deployment
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """All that it changes."""
+        return (self.deployment,) if self.pair is None else (self.deployment, self.pair.stable)
 
 
 class Transition(Slim, frozen=True):

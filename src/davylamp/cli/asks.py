@@ -12,14 +12,16 @@ import msgspec
 
 from davylamp.api.types import Approval, Command, Phase, Release
 from davylamp.cli.exits import BAD_INPUT, NOT_FOUND, REFUSED, Failure
+from davylamp.core import names
 from davylamp.core.actions import Patch, Ref
 from davylamp.core.case import case_of, rolling_back
 from davylamp.core.judging import judged
+from davylamp.core.pair_start import next_name
 from davylamp.core.world import World
 from davylamp.view.model import WorkloadView
 from davylamp.view.progress import rejected
 
-Verb = Literal["pause", "resume", "approve", "abort", "promote", "retry"]
+Verb = Literal["pause", "resume", "approve", "abort", "promote", "retry", "start"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -49,6 +51,8 @@ def ask(request: Request, world: World, view: WorkloadView) -> Answer:
     """What to write for `request`. Raises Failure with REFUSED where it makes no sense as things are."""
     if world.deployment is None and world.release is None:
         raise Failure(f"{view.headline}", NOT_FOUND)
+    if request.verb == "start":
+        return start(request, world, view)
     if request.verb == "retry":
         return _retry(request, world, view)
     release = world.release
@@ -66,8 +70,8 @@ def ask(request: Request, world: World, view: WorkloadView) -> Answer:
 
 _KEPT = "release {} is complete and only keeps the old pods for a while: `davy abort {}` returns to them"
 _TOO_LATE = {
-    "abort": "release {} is complete but for clearing up: its pods are the Deployment's, so there is nothing to take "
-    "back. Release the old image again",
+    "abort": "release {} is complete but for clearing up: its pods serve alone, so there is nothing to take back. "
+    "Release the old image again",
     "pause": "release {} is complete but for clearing up",
 }
 
@@ -85,7 +89,7 @@ def _over(request: Request, world: World, view: WorkloadView, release: Release) 
 
 
 def _refused(request: Request, world: World, why: str) -> Failure:
-    return Failure(f"can't {request.verb} {world.namespace}/{world.name}: {why}", REFUSED)
+    return Failure(f"can't {request.verb} {world.namespace}/{world.title}: {why}", REFUSED)
 
 
 def _by(command: Command | Approval) -> str:
@@ -107,7 +111,7 @@ def _pause(request: Request, world: World, release: Release) -> Answer:
         return Answer(name, None, f"release {name} is paused already{_by(release.spec.paused)}")
     where = f"in step {release.status.step}" if release.status.step else "before its first step"
     message = f"release {name} paused {where}"
-    return Answer(name, _patch(release, paused=request.command), message, f"`davy resume {world.name}` goes on")
+    return Answer(name, _patch(release, paused=request.command), message, f"`davy resume {world.spoken}` goes on")
 
 
 def _resume(request: Request, world: World, release: Release) -> Answer:
@@ -121,7 +125,7 @@ def _awaited(world: World, release: Release) -> str:
     number = release.status.step
     approved = release.spec.approved.step if release.spec.approved else 0
     if number and release.spec.steps[number - 1].approve and approved < number:
-        return f"step {number} waits for approval: `davy approve {world.name}`"
+        return f"step {number} waits for approval: `davy approve {world.spoken}`"
     return ""
 
 
@@ -144,7 +148,7 @@ def _approve(request: Request, world: World, release: Release) -> Answer:
         said = _by(approved) if approved is not None and approved.step == number else ""
         return Answer(name, None, f"step {number} of release {name} is approved already{said}")
     paused = release.spec.paused
-    hint = f"it is paused{_by(paused)}: `davy resume {world.name}` goes on" if paused is not None else ""
+    hint = f"it is paused{_by(paused)}: `davy resume {world.spoken}` goes on" if paused is not None else ""
     patch = _patch(release, approved={"step": number, **request.command})
     return Answer(name, patch, f"step {number} of release {name} approved", hint)
 
@@ -156,7 +160,7 @@ def _abort(request: Request, world: World, release: Release) -> Answer:
     if release.spec.abort is not None:
         return Answer(name, None, f"release {name} is being taken back already{_by(release.spec.abort)}")
     message = f"release {name} is being taken back"
-    return Answer(name, _patch(release, abort=request.command), message, f"`davy watch {world.name}` shows how")
+    return Answer(name, _patch(release, abort=request.command), message, f"`davy watch {world.spoken}` shows how")
 
 
 def _promote(request: Request, world: World, release: Release) -> Answer:
@@ -165,7 +169,7 @@ def _promote(request: Request, world: World, release: Release) -> Answer:
     if release.spec.promote is not None:
         return Answer(name, None, f"release {name} is being completed already{_by(release.spec.promote)}")
     message = f"release {name} is being completed, whatever steps are left"
-    return Answer(name, _patch(release, promote=request.command), message, f"`davy watch {world.name}` shows how")
+    return Answer(name, _patch(release, promote=request.command), message, f"`davy watch {world.spoken}` shows how")
 
 
 def _not_turning(request: Request, world: World, release: Release) -> None:
@@ -194,7 +198,29 @@ def _retry(request: Request, world: World, view: WorkloadView) -> Answer:
     if held.spec.retry is not None:
         return Answer(name, None, f"the template of release {name} is tried again already{_by(held.spec.retry)}")
     message = f"the template that release {name} rejected is tried again"
-    return Answer(name, _patch(held, retry=request.command), message, f"`davy watch {world.name}` shows how")
+    return Answer(name, _patch(held, retry=request.command), message, f"`davy watch {world.spoken}` shows how")
+
+
+def start(request: Request, world: World, view: WorkloadView) -> Answer:
+    """Of a pair: a release of the idle Deployment's template as it is. The word is an annotation of that Deployment,
+    since there is no Release yet; it names the one that is wanted, so that it is said once however often."""
+    idle = world.deployment
+    if world.pair is None or idle is None:
+        why = "only a pair (spec.target.pair) is started by hand; change the template: that starts a release"
+        raise _refused(request, world, why)
+    case = case_of(world)
+    if case is not None:
+        raise _refused(request, world, f"release {case.release.metadata.name} is under way")
+    if view.state in ("InvalidPolicy", "NoPolicy", "Gone", "NoPods"):
+        raise _refused(request, world, view.message)
+    name = next_name(world.releases, idle)
+    if idle.metadata.annotations.get(names.START) == name or view.state == "Starting":
+        return Answer(name, None, f"release {name} begins already")
+    by = f"{request.by}: {request.reason}" if request.reason else request.by
+    meta = {"resourceVersion": idle.metadata.resource_version, "annotations": {names.START: name, names.START_BY: by}}
+    patch = Patch(Ref("Deployment", world.namespace, idle.metadata.name), {"metadata": meta})
+    message = f"release {name} of {idle.metadata.name} begins"
+    return Answer(name, patch, message, f"`davy watch {world.spoken}` shows how")
 
 
 _ASKS: dict[str, Callable[[Request, World, Release], Answer]] = {

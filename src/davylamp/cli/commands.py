@@ -1,4 +1,7 @@
-"""`davy pause | resume | approve | abort | promote | retry`: a person's word, written into the Release's spec."""
+"""`davy pause | resume | approve | abort | promote | retry | start`: a person's word, written into the Release's spec.
+
+Before there is a Release (`start`) it is an annotation of the idle Deployment of a pair.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ async def command(
             picture,
             workload,
             limit,
-            followed="" if verb == "retry" else answer.release,
+            followed="" if verb in ("retry", "start") else answer.release,
             good=Phase.ROLLED_BACK if verb == "abort" else Phase.COMPLETED,
             until="Paused" if verb == "pause" else "",
         )
@@ -58,10 +61,12 @@ async def _asked(here: Session, picture: Picture, name: str, request: Request) -
     if answer.patch is None:
         return answer
     try:
-        release = await here.api.patch(answer.patch)
+        written = await here.api.patch(answer.patch)
     except ApiError as error:
         if error.not_found:
-            raise Failure(f"release {answer.release} of {here.namespace}/{name} is gone", REFUSED) from error
+            what = "release" if answer.patch.ref.kind == "Release" else answer.patch.ref.kind
+            gone = f"{what} {answer.patch.ref.name} of {here.namespace}/{name} is gone"
+            raise Failure(gone, REFUSED) from error
         raise
-    picture.known.releases.offer(release)
+    picture.known.stores[answer.patch.ref.kind].offer(written)
     return answer

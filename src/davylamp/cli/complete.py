@@ -61,7 +61,7 @@ async def _names(params: Params) -> set[str]:
     policies, deployments = found
     objects = NamespaceObjects.of(namespace, [*policies, *deployments])
     released = {d.metadata.name for policy in policies for d in objects.targets_of(policy)}
-    return released | {policy.spec.target.name for policy in policies if policy.spec.target.name}
+    return released | {name for policy in policies for name in policy.spec.target.names}
 
 
 async def _namespaces(params: Params) -> set[str]:

@@ -48,7 +48,7 @@ async def detected(where: Where, name: str, output: Output | None) -> int:
 async def ask(here: Session, picture: Picture, workload: str) -> Detected:
     """What one ready pod shows; its pods must have been read. Raises Failure where none shows metrics."""
     world = picture.world(here.namespace, workload)
-    pod = next((pod for pod in picture.pods.get((here.namespace, workload), ()) if pod.ready), None)
+    pod = next((pod for pod in picture.pods_of(here.namespace, workload) or () if pod.ready), None)
     if pod is None:
         raise Failure(f"{here.namespace}/{workload}: no pod is ready, so none can be asked", NOT_FOUND)
     analysis = world.policy.spec.analysis if world.policy is not None else None

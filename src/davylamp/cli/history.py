@@ -21,7 +21,7 @@ async def history(where: Where, name: str | None, output: TableOutput | None) ->
     async with session(where) as here:
         releases = list(await here.api.list("Release", here.namespace))
         workload = await _workload(here, name, releases) if name is not None else None
-        found = [r for r in releases if workload is None or r.spec.deployment == workload]
+        found = [r for r in releases if workload is None or r.spec.workload == workload]
         found.sort(key=_began, reverse=True)
         if output in ("json", "yaml"):
             here.screen.say(rendered(await _raw(here, found), output))
@@ -41,8 +41,9 @@ async def history(where: Where, name: str | None, output: TableOutput | None) ->
 async def _workload(here: Session, name: str, releases: list[Release]) -> str:
     """Asks for no more than the Releases where one of them has this workload."""
     kind, bare = split(name)
-    if kind in ("", "Deployment") and any(r.spec.deployment == bare for r in releases):
-        return bare
+    known = {name: r.spec.workload for r in releases for name in r.spec.deployments}
+    if kind in ("", "Deployment") and bare in known:
+        return known[bare]
     picture = Picture(here.api, here.namespace)
     await picture.read()
     return one(picture.known, here.namespace, name)

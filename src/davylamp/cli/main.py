@@ -268,6 +268,7 @@ def approve(
 _steering("abort", "Take a release back: the traffic first, then its pods. With --wait: 0 where it was taken back.")
 _steering("promote", "Complete a release now, whatever steps are left.")
 _steering("retry", "Try a rejected template again, with a new release.")
+_steering("start", "Release the idle Deployment of a pair as it is, without a new template.")
 
 
 judging.add(app, _where, _run)

@@ -48,14 +48,15 @@ def one(known: Known, namespace: str, name: str) -> str:
 
 
 def some(known: Known, namespace: str, name: str) -> list[str]:
-    """The Deployments that are meant: one, or those of a policy (which may be none).
+    """The Deployments that are meant: one, or those of a policy (which may be none). Two that take turns are one
+    workload, under the name that `Known.workload_of` gives it.
 
     A Deployment's own name wins. One that is gone, or isn't there yet, counts while a release or a policy names it.
     """
     kind, bare = split(name)
     if kind in ("", "Deployment") and bare in deployments(known, namespace):
-        return [bare]
-    releases = {r.metadata.name: r.spec.deployment for r in known.releases if r.metadata.namespace == namespace}
+        return [known.workload_of(namespace, bare)]
+    releases = {r.metadata.name: r.spec.workload for r in known.releases if r.metadata.namespace == namespace}
     policies = {p.metadata.name: p for p in known.policies if p.metadata.namespace == namespace}
     found: list[str] = []
     if kind in ("", "Release") and bare in releases:
@@ -63,7 +64,7 @@ def some(known: Known, namespace: str, name: str) -> list[str]:
     if kind in ("", "ReleasePolicy") and bare in policies:
         target = policies[bare].spec.target
         matching = [d.metadata.name for d in known.namespace(namespace).targets_of(policies[bare])]
-        found += matching or ([target.name] if target.name else [])
+        found += [known.workload_of(namespace, one) for one in matching or target.names]
         if not found:
             return []
     if not found:
@@ -74,10 +75,8 @@ def some(known: Known, namespace: str, name: str) -> list[str]:
 def deployments(known: Known, namespace: str) -> set[str]:
     """The Deployments that are there, and those that only a release or a policy knows."""
     here = {d.metadata.name for d in known.deployments if d.metadata.namespace == namespace}
-    here |= {r.spec.deployment for r in known.releases if r.metadata.namespace == namespace}
-    return here | {
-        p.spec.target.name for p in known.policies if p.metadata.namespace == namespace and p.spec.target.name
-    }
+    here |= {name for r in known.releases if r.metadata.namespace == namespace for name in r.spec.deployments}
+    return here | {name for p in known.policies if p.metadata.namespace == namespace for name in p.spec.target.names}
 
 
 def _not_found(known: Known, namespace: str, kind: str, name: str) -> Failure:

@@ -51,7 +51,7 @@ class Picture:
         self.known = Known(lambda _: None)
         self.since = Since(self.clock)
         self.pods: dict[tuple[str, str], Store[Pod]] = {}
-        """Of a Deployment's namespace and name: all pods that its selector selects. What was read for it wins over
+        """By a Deployment's namespace and name: all pods that its selector selects. What was read for it wins over
         `canaries`."""
         self.canaries: Store[Pod] | None = None
         """The pods of all canaries."""
@@ -76,7 +76,8 @@ class Picture:
 
     async def _canaries(self) -> None:
         """The pods of releases under way, without which nothing can be said of their health and endpoints."""
-        hashes = sorted({release.spec.canary.hash for release in self.known.releases if release.active})
+        active = (self.known.resolved(release) for release in self.known.releases if release.active)
+        hashes = sorted({release.spec.canary.hash for release in active} - {""})
         self.canaries = Store("Pod")
         for start in range(0, len(hashes), AT_MOST):
             some = ",".join(hashes[start : start + AT_MOST])
@@ -116,12 +117,22 @@ class Picture:
             self.known.without_ingress_classes()
 
     async def read_pods(self, namespace: str, name: str) -> None:
-        """The pods of one Deployment, stable and canary's."""
-        deployment = self.known.deployments.get(namespace, name)
-        if deployment is not None:
-            store = self.pods[namespace, name] = Store("Pod")
+        """The pods of one Deployment or of a pair, stable and canary's."""
+        for deployment in self._deployments(namespace, name):
+            store = self.pods[namespace, deployment.metadata.name] = Store("Pod")
             for pod in await self.api.list("Pod", namespace, _labels(deployment.spec.selector)):
                 store.saw(pod)
+
+    def _deployments(self, namespace: str, name: str) -> list[Deployment]:
+        """Those of a workload: one, or the two of a pair."""
+        found = (self.known.deployments.get(namespace, one) for one in self.known.members_of(namespace, name))
+        return [deployment for deployment in found if deployment is not None]
+
+    def pods_of(self, namespace: str, name: str) -> tuple[Pod, ...] | None:
+        """All pods of a workload, None where they were not read."""
+        read = [self.pods.get((namespace, d.metadata.name)) for d in self._deployments(namespace, name)]
+        stores = [store for store in read if store is not None]
+        return tuple(pod for store in stores for pod in store) if stores else None
 
     async def follow(self, namespace: str, name: str, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """After `read`: keep the picture of one workload up to date. Returns the watches, when they have begun."""
@@ -132,9 +143,8 @@ class Picture:
         reflectors = [self._reflector(self.known.stores[kind], namespace) for kind in IN_NAMESPACES]
         reflectors += [self._reflector(self.known.stores[kind], "", optional=True) for kind in CLUSTER_WIDE]
         reflectors += [self._reflector(self.known.stores[kind], namespace, optional=True) for kind in SPLITTING]
-        deployment = self.known.deployments.get(namespace, name)
-        if deployment is not None:
-            pods = self.pods[namespace, name]
+        for deployment in self._deployments(namespace, name):
+            pods = self.pods[namespace, deployment.metadata.name]
             pods.listeners.append(self._told)
             reflectors.append(self._reflector(pods, namespace, labels=_labels(deployment.spec.selector)))
         tasks = [group.create_task(reflector.run()) for reflector in reflectors]
@@ -169,11 +179,12 @@ class Picture:
     def world(self, namespace: str, name: str) -> World:
         """The world of one Deployment, as the controller would gather it."""
         key = Ref("Deployment", namespace, name)
-        found = self.pods.get((namespace, name), self.canaries)
-        sources = Sources(self.known, self.since, cast("CanaryPods", _Pods(None if found is None else tuple(found))))
-        deployment = self.known.deployments.get(namespace, name)
-        if deployment is not None and deployment.metadata.annotations.get(names.PAUSED_BY) == "davylamp":
+        read, deployments = self.pods_of(namespace, name), self._deployments(namespace, name)
+        found = read if read is not None else None if self.canaries is None else tuple(self.canaries)
+        sources = Sources(self.known, self.since, cast("CanaryPods", _Pods(found)))
+        if any(d.metadata.annotations.get(names.PAUSED_BY) == "davylamp" for d in deployments):
             sources.gate = "fallback"
+        deployment = deployments[0] if deployments else None
         return self._with_problems(gather(sources, key), deployment)
 
     def _with_problems(self, world: World, deployment: Deployment | None) -> World:
@@ -189,13 +200,13 @@ class Picture:
         if world.deployment is not None:
             return None
         here = (policy for policy in self.known.policies if policy.metadata.namespace == world.namespace)
-        return next((policy for policy in here if policy.spec.target.name == world.name), None)
+        return next((policy for policy in here if world.name in policy.spec.target.names), None)
 
     def view(self, namespace: str, name: str) -> WorkloadView:
         """What a person sees of one workload now."""
         world = self.world(namespace, name)
-        found = self.pods.get((namespace, name))
-        return view(world, self.now, stable_pods=None if found is None else _stable_pods(world, tuple(found)))
+        found = self.pods_of(namespace, name)
+        return view(world, self.now, stable_pods=None if found is None else _stable_pods(world, found))
 
     @property
     def now(self) -> datetime:
@@ -203,15 +214,16 @@ class Picture:
 
     def workloads(self) -> list[tuple[str, str]]:
         """Namespaces and names of what Davylamp has to do with: Deployments with a policy, a release or our pause."""
-        found = {(r.metadata.namespace, r.spec.deployment) for r in self.known.releases}
-        found |= {(p.metadata.namespace, p.spec.target.name) for p in self.known.policies if p.spec.target.name}
+        found = {(r.metadata.namespace, r.spec.workload) for r in self.known.releases}
+        found |= {(p.metadata.namespace, name) for p in self.known.policies for name in p.spec.target.names}
         here = ((d.metadata.namespace, d.metadata.name) for d in self.known.deployments)
-        return sorted(found | {key for key in here if self.known.concerns(*key)})
+        found |= {key for key in here if self.known.concerns(*key)}
+        return sorted({(namespace, self.known.workload_of(namespace, name)) for namespace, name in found})
 
     def idle_policies(self) -> Iterator[ReleasePolicy]:
         """Policies of a fleet that has no Deployment (yet)."""
         for policy in sorted(self.known.policies, key=lambda p: (p.metadata.namespace, p.metadata.name)):
-            if not policy.spec.target.name and not self.known.namespace(policy.metadata.namespace).targets_of(policy):
+            if not policy.spec.target.names and not self.known.namespace(policy.metadata.namespace).targets_of(policy):
                 yield policy
 
     def release(self, namespace: str, name: str) -> Release | None:

@@ -61,18 +61,24 @@ async def taken(
 
 async def _around(here: Session, world: World) -> Any:
     """The Deployment, its Service and its Ingresses, as if no release were under way."""
-    deployment = await _whole(here, "Deployment", world.name)
-    spec = {key: value for key, value in deployment["spec"].items() if key != "paused"}
-    yield {**deployment, "spec": {**spec, "template": _running(world) or spec["template"]}}
+    for name in world.pair.names if world.pair is not None else (world.name,):
+        deployment = await _whole(here, "Deployment", name)
+        spec = {key: value for key, value in deployment["spec"].items() if key != "paused"}
+        template = (_running(world) if world.pair is None else None) or spec["template"]
+        yield {**deployment, "spec": {**spec, "template": template}}
     traffic = world.traffic
     if not traffic.service:
         return
     service = await _whole(here, "Service", traffic.service)
     selector = {key: value for key, value in service["spec"].get("selector", {}).items() if key != HASH_LABEL}
     yield {**service, "spec": {**service["spec"], "selector": selector}}
+    if traffic.canary_service:
+        yield await _whole(here, "Service", traffic.canary_service)
     for route in traffic.routes:
         if route.ingress is not None:
             yield await _whole(here, "Ingress", route.ingress.name)
+        if route.ingress is not None and route.ingress.canary is not None:
+            yield await _whole(here, "Ingress", route.ingress.canary)
     try:
         for found in await here.api.list_raw("IngressClass"):
             yield {**found, "kind": "IngressClass"}
@@ -119,7 +125,7 @@ async def _rate(here: Session, picture: Picture, workload: str) -> float:
     detected = await ask(here, picture, workload)
     if not detected.errors:
         raise Failure("the pods have no counter of requests (`davy analysis detect` shows what they have)")
-    ready = [pod for pod in picture.pods[here.namespace, workload] if pod.ready]
+    ready = [pod for pod in picture.pods_of(here.namespace, workload) or () if pod.ready]
     asked = ready[:PODS]
     began = time.monotonic()
     before = await asyncio.gather(*(_requests(here, pod, detected.url, detected.errors) for pod in asked))

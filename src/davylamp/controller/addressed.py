@@ -33,7 +33,7 @@ class Addressed:
     def of(self, release: Release) -> Pods | None:
         """None where the release has no Service, or the canary's pods aren't known yet."""
         namespace, spec = release.metadata.namespace, release.spec
-        canary = self._pods.of((namespace, spec.canary.hash)) if spec.service else None
+        canary = self._pods.of((namespace, spec.canary.hash)) if spec.service and spec.canary.hash else None
         if canary is None:
             return None
         addresses: dict[str, str] = {}

@@ -70,6 +70,7 @@ class _Analysis:
         self.canary = (release.metadata.namespace, release.spec.canary.hash)
         self.asked: tuple[object, Pods, float] | None = None
         """What the pods that are asked were found from, they, and until when they are the same."""
+        self.versions = (release.spec.stable.replica_set, release.spec.canary.replica_set)
         self.looker: Looker | None = None
         self.timer: Timer | None = None
         self.task: asyncio.Task[None] | None = None
@@ -193,13 +194,12 @@ class Analyst:
         """The pods of both versions that can be asked; None while they aren't known, or none of the canary's
         can be yet."""
         namespace = found.canary[0]
-        release = self._known.releases.get(namespace, found.name)
+        release = self._release(namespace, found.name)
         stable, canary = (self._pods.of(side) if side[1] else () for side in (found.stable, found.canary))
         if release is None or release.spec.analysis is None or stable is None or canary is None:
             return None
         service = self._known.services.get(namespace, release.spec.service)
-        names = (release.spec.stable.replica_set, release.spec.canary.replica_set)
-        versions = tuple(self._known.replica_sets.get(namespace, name) for name in names)
+        versions = tuple(self._known.replica_sets.get(namespace, name) for name in found.versions)
         scraping = release.spec.analysis.sources.pods
         source = (stable, canary, versions, service, scraping)
         if found.asked is not None and found.asked[0] == source and self._now < found.asked[2]:
@@ -210,8 +210,12 @@ class Analyst:
         found.asked = (source, pods, min(young, default=math.inf) + YOUNG.total_seconds())
         return pods if pods.canary or release.status.step > 0 else None
 
+    def _release(self, namespace: str, name: str) -> Release | None:
+        release = self._known.releases.get(namespace, name)
+        return self._known.resolved(release) if release is not None else None
+
     async def _look(self, key: Ref, found: _Analysis, pods: Pods) -> None:
-        release = self._known.releases.get(key.namespace, found.name)
+        release = self._release(key.namespace, found.name)
         if release is None:
             return
         began = self._clock.time()
@@ -283,7 +287,7 @@ def _alone(release: Release) -> float | None:
 
 
 def _key_of(release: Release) -> Ref:
-    return Ref("Deployment", release.metadata.namespace, release.spec.deployment)
+    return Ref("Deployment", release.metadata.namespace, release.spec.workload)
 
 
 def _decisive(judgement: Judgement) -> tuple[bool, bool, bool]:

@@ -22,7 +22,7 @@ from davylamp.api.objects import (
     VirtualService,
 )
 from davylamp.api.types import Release, ReleasePolicy
-from davylamp.core import names
+from davylamp.core import names, pairs
 from davylamp.core.actions import Ref
 from davylamp.core.world import promised
 from davylamp.kube.gate import MARK
@@ -48,7 +48,8 @@ class Known:
 
     def __init__(self, on_key: Callable[[Ref], None]) -> None:
         self.releases: Store[Release] = Store(
-            "Release", {"deployment": _deployment_of, "services": _services_of, "policy": _policy_of}
+            "Release",
+            {"workload": _workload_of, "member": _members_of, "services": _services_of, "policy": _policy_of},
         )
         self.policies: Store[ReleasePolicy] = Store("ReleasePolicy")
         self.deployments: Store[Deployment] = Store("Deployment")
@@ -96,9 +97,47 @@ class Known:
 
     # --- questions ---
 
-    def releases_of(self, namespace: str, deployment: str) -> list[Release]:
+    def releases_of(self, namespace: str, workload: str) -> list[Release]:
         """Oldest first."""
-        return sorted(self.releases.by("deployment", (namespace, deployment)), key=_age)
+        return sorted(self.releases.by("workload", (namespace, workload)), key=_age)
+
+    def workload_of(self, namespace: str, deployment: str) -> str:
+        """The name under which a Deployment's releases are kept: its own, or of a pair the first of the two."""
+        under_way = [r for r in self.releases.by("member", (namespace, deployment)) if r.active]
+        if under_way:
+            return min(release.spec.workload for release in under_way)
+        policy = self.policy_naming(namespace, deployment)
+        return policy.spec.target.workload if policy is not None and policy.spec.target.pair else deployment
+
+    def members_of(self, namespace: str, workload: str) -> tuple[str, ...]:
+        """The Deployments of a workload, by what `workload_of` calls it."""
+        under_way = [r for r in self.releases.by("workload", (namespace, workload)) if r.active]
+        if under_way:
+            return under_way[0].spec.deployments
+        policy = self.policy_naming(namespace, workload)
+        pair = policy.spec.target.pair if policy is not None else None
+        return pair.names if pair is not None else (workload,)
+
+    def policy_naming(self, namespace: str, deployment: str) -> ReleasePolicy | None:
+        """The oldest policy that names this Deployment, whether there is one or not."""
+        known = self._namespaces.get(namespace)
+        found = known.policies_naming_target(deployment) if known is not None else []
+        return min(found, key=lambda p: (str(p.metadata.creation_timestamp), p.metadata.name), default=None)
+
+    def resolved(self, release: Release) -> Release:
+        """A release of a pair with the ReplicaSets of its two versions; any other as it is."""
+        if release.spec.pair is None:
+            return release
+        namespace = release.metadata.namespace
+        stable, canary = (
+            self.own_of(self.deployments.get(namespace, name))
+            for name in (release.spec.pair.stable, release.spec.deployment)
+        )
+        return pairs.resolved(release, stable, canary)
+
+    def own_of(self, deployment: Deployment | None) -> list[ReplicaSet]:
+        """The ReplicaSets that a Deployment owns."""
+        return self.replica_sets.by("owner", deployment.metadata.uid) if deployment is not None else []
 
     def policy_of(self, deployment: Deployment) -> ReleasePolicy | None:
         """The policy that releases this Deployment; of several (a problem that is reported) the oldest."""
@@ -119,7 +158,7 @@ class Known:
     def concerns(self, namespace: str, deployment: str) -> bool:
         """Whether there is anything to do for this Deployment, now or ever: a policy, a release, or
         a mark of ours."""
-        if self.releases.by("deployment", (namespace, deployment)):
+        if self.releases.by("member", (namespace, deployment)):
             return True
         found = self.deployments.get(namespace, deployment)
         if found is None:
@@ -137,10 +176,10 @@ class Known:
         for policy in self.policies:
             yield Ref("ReleasePolicy", policy.metadata.namespace, policy.metadata.name)
         known = {(d.metadata.namespace, d.metadata.name) for d in self.deployments}
-        known |= {(r.metadata.namespace, r.spec.deployment) for r in self.releases}
-        for namespace, name in known:
-            if self.concerns(namespace, name):
-                yield Ref("Deployment", namespace, name)
+        known |= {(r.metadata.namespace, r.spec.workload) for r in self.releases}
+        concerned = {(n, self.workload_of(n, name)) for n, name in known if self.concerns(n, name)}
+        for namespace, name in concerned:
+            yield Ref("Deployment", namespace, name)
 
     # --- changes ---
 
@@ -150,7 +189,7 @@ class Known:
             return
         match new if new is not None else old:
             case Release() as release:
-                self._look_at(release.metadata.namespace, [release.spec.deployment])
+                self._look_at(release.metadata.namespace, release.spec.deployments)
                 if old is None or new is None or _outcome(old) != _outcome(new):
                     self._on_key(Ref("ReleasePolicy", release.metadata.namespace, release.spec.policy))
             case ReplicaSet() as replica_set:
@@ -243,16 +282,20 @@ class Known:
 
     def _served_by(self, namespace: str, service: str) -> None:
         """Only releases under way care for a Service's endpoints, and for its selector as it is just now."""
-        self._look_at(namespace, [r.spec.deployment for r in self.releases.by("services", (namespace, service))])
+        self._look_at(namespace, [r.spec.workload for r in self.releases.by("services", (namespace, service))])
 
     def _look_at(self, namespace: str, deployments: Iterable[str]) -> None:
-        for name in deployments:
-            if self.concerns(namespace, name):
-                self._on_key(Ref("Deployment", namespace, name))
+        concerned = {self.workload_of(namespace, name): None for name in deployments if self.concerns(namespace, name)}
+        for name in concerned:
+            self._on_key(Ref("Deployment", namespace, name))
 
 
-def _deployment_of(release: Release) -> list[tuple[str, str]]:
-    return [(release.metadata.namespace, release.spec.deployment)]
+def _workload_of(release: Release) -> list[tuple[str, str]]:
+    return [(release.metadata.namespace, release.spec.workload)]
+
+
+def _members_of(release: Release) -> list[tuple[str, str]]:
+    return [(release.metadata.namespace, name) for name in release.spec.deployments]
 
 
 def _policy_of(release: Release) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPL
 from davylamp.controller.looker import Lookers
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.observer import Counters, Observer
-from davylamp.controller.policies import held_by_nobody, mark, plan_policy
+from davylamp.controller.policies import held_by_nobody, marks, plan_policy
 from davylamp.controller.queue import Queue
 from davylamp.controller.since import Since
 from davylamp.core import names
@@ -379,7 +379,7 @@ class Controller:
     def _afterwards(self, world: World) -> tuple[Action, ...]:
         policy = world.policy
         return (
-            *mark(world),
+            *marks(world),
             *held_by_nobody(world),
             *prune(world.releases, policy.spec.history_limit if policy is not None else DEFAULT_LIMIT),
         )

@@ -289,4 +289,4 @@ def _observed(state: effect.State, claim: Claim, began: Observation, now: dateti
 
 
 def _key_of(release: Release) -> Ref:
-    return Ref("Deployment", release.metadata.namespace, release.spec.deployment)
+    return Ref("Deployment", release.metadata.namespace, release.spec.workload)

@@ -11,7 +11,8 @@ import msgspec
 
 from davylamp.api.objects import Condition, Deployment, template_hash
 from davylamp.api.problems import Problem
-from davylamp.api.types import Found, ReleasePolicy, ReleasePolicyStatus
+from davylamp.api.types import Found, Pair, ReleasePolicy, ReleasePolicyStatus
+from davylamp.controller.gather import places_of
 from davylamp.controller.known import Known
 from davylamp.core import names
 from davylamp.core.actions import Action, Announce, Patch, Ref
@@ -36,7 +37,7 @@ def plan_policy(known: Known, policy: ReleasePolicy, gate: Gate, now: datetime) 
     actions: list[Action] = []
     if any(resolution.usable for resolution in resolutions):
         actions += _hold(policy)
-    status = _status(policy, targets, resolutions, problems, now)
+    status = _status(policy, targets, resolutions, problems, now, places_of(known, policy))
     if status != policy.status:
         actions.append(_status_patch(policy, status))
         actions += _told(policy, problems)
@@ -80,6 +81,7 @@ def _status(
     resolutions: Sequence[Resolution],
     problems: tuple[Problem, ...],
     now: datetime,
+    places: Pair | None,
 ) -> ReleasePolicyStatus:
     errors = [problem for problem in problems if not problem.warning]
     usable = not errors
@@ -93,6 +95,8 @@ def _status(
         since = old.last_transition_time if old is not None and old.status == value else _whole_seconds(now)
         conditions.append(Condition(kind, value, reason, message, since))
     found: list[Found] = [resolution.found for resolution in resolutions[:FOUND_LIMIT]]
+    if places is not None:
+        found = [msgspec.structs.replace(one, deployment=places.stable, canary=places.canary) for one in found[:1]]
     return ReleasePolicyStatus(policy.metadata.generation, tuple(conditions), len(targets), tuple(found))
 
 
@@ -155,7 +159,8 @@ def _is_held(known: Known, deployment: Deployment, gate: Gate) -> bool:
     meta = deployment.metadata
     if not deployment.spec.paused or names.PAUSED_BY not in meta.annotations:
         return False
-    if any(release.active for release in known.releases_of(meta.namespace, meta.name)):
+    workload = known.workload_of(meta.namespace, meta.name)
+    if any(release.active for release in known.releases_of(meta.namespace, workload)):
         return False
     if gate == "admission":
         return True
@@ -200,9 +205,13 @@ def held_by_nobody(world: World) -> tuple[Announce, ...]:
     )
 
 
-def mark(world: World) -> tuple[Patch, ...]:
+def marks(world: World) -> tuple[Patch, ...]:
     """The label by which the second gate knows a Deployment that has a policy; gone when it has none any more."""
-    deployment = world.deployment
+    here = (world.deployment, world.partner)
+    return tuple(patch for deployment in here for patch in _mark(world, deployment))
+
+
+def _mark(world: World, deployment: Deployment | None) -> tuple[Patch, ...]:
     if deployment is None or deployment.metadata.deletion_timestamp is not None:
         return ()
     policy = world.policy

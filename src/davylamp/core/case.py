@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from davylamp.api.objects import HASH_LABEL, Deployment, Pod, ReplicaSet, Service, template_hash
-from davylamp.api.types import Phase, Release, Step
-from davylamp.core import names
+from davylamp.api.types import PairAtStart, Phase, Release, Step
+from davylamp.core import names, pairs
 from davylamp.core.actions import Announce, Patch, Ref
 from davylamp.core.switching import all_or_nothing
 from davylamp.core.world import Route, RouteContext, World
 
+Version = Literal["stable", "canary"]
+
 
 class Case(msgspec.Struct, frozen=True):
-    """A release under way. `deployment` is None once it is gone."""
+    """A release under way. `deployment` is None once it is gone. Of a pair it is the canary's, and `partner` the one
+    that served when the release began."""
 
     world: World
     release: Release
@@ -26,6 +29,32 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def namespace(self) -> str:
         return self.world.namespace
+
+    @property
+    def pair(self) -> PairAtStart | None:
+        """What there was at the start, where two Deployments take turns."""
+        return self.release.spec.pair
+
+    @property
+    def partner(self) -> Deployment | None:
+        """Of a pair: the Deployment that served when the release began; None once it is gone."""
+        partner = self.world.partner
+        return partner if partner is not None and partner.metadata.deletion_timestamp is None else None
+
+    @property
+    def serving(self) -> Deployment | None:
+        """The Deployment that has the stable pods."""
+        return self.deployment if self.pair is None else self.partner
+
+    @property
+    def size(self) -> int:
+        """How many pods the workload has besides those of the canary; of a pair under one Service, altogether."""
+        if self.pair is None:
+            assert self.deployment is not None
+            return self.deployment.spec.replicas
+        if not self.routed:
+            return self.pair.stable_pods
+        return self.partner.spec.replicas if self.partner is not None else self.pair.stable_pods
 
     @property
     def template(self) -> str:
@@ -45,7 +74,10 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def adopted(self) -> bool:
-        """True once the canary's ReplicaSet is the Deployment's: from there the way is only forward."""
+        """True once the canary's ReplicaSet is the Deployment's: from there the way is only forward. Of a pair, whose
+        ReplicaSets are their Deployments' from the start, a word in the status says so."""
+        if self.pair is not None:
+            return self.release.status.phase is Phase.PROMOTING
         owner = self.canary.metadata.controller if self.canary else None
         return owner is not None and owner.kind == "Deployment"
 
@@ -63,7 +95,9 @@ class Case(msgspec.Struct, frozen=True):
     def switching(self) -> bool:
         """True where the Service's own selector decides from the start, on all requests or none."""
         spec = self.release.spec
-        return all_or_nothing(spec.steps, services=spec.all_services, routed=self.routed, preview=spec.preview)
+        return self.pair is None and all_or_nothing(
+            spec.steps, services=spec.all_services, routed=self.routed, preview=spec.preview
+        )
 
     @property
     def pins(self) -> bool:
@@ -87,6 +121,11 @@ class Case(msgspec.Struct, frozen=True):
         return tuple(service for service in found if names.RELEASE_LABEL in service.metadata.labels)
 
     @property
+    def canary_service(self) -> Service | None:
+        """Of a pair with routes: the user's own Service for the canary, if it is there."""
+        return self.world.services.get(self.release.spec.canary_service)
+
+    @property
     def preview(self) -> Service | None:
         """The Service that leads testers to the canary, if it is there."""
         return self.world.services.get(self.release.spec.preview)
@@ -102,14 +141,23 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def pinned(self) -> bool:
-        """True while some Service selects by a pod-template-hash."""
-        return any(map(pin_of, self.services))
+        """True while some Service selects the pods of one version alone."""
+        return any(map(self.selected_by, self.services))
+
+    def selected_by(self, service: Service) -> Version | Literal["", "other"]:
+        """Whose pods alone a Service selects; "" where it doesn't tell versions apart."""
+        selector, spec = service.spec.selector, self.release.spec
+        if self.pair is not None:
+            return pairs.selected(selector, self.pair.stable_labels, self.pair.canary_labels)
+        found = selector.get(HASH_LABEL, "")
+        versions: dict[str, Version] = {spec.stable.hash: "stable", spec.canary.hash: "canary"}
+        return versions.get(found, "other") if found else ""
 
     @property
     def switched(self) -> bool:
         """True while the Services themselves select the canary's pods: all of the traffic."""
         found = self.services
-        return bool(found) and all(pin_of(service) == self.release.spec.canary.hash for service in found)
+        return bool(found) and all(self.selected_by(service) == "canary" for service in found)
 
     @property
     def living_pods(self) -> tuple[Pod, ...]:
@@ -133,7 +181,7 @@ class Case(msgspec.Struct, frozen=True):
             release_uid=self.release.metadata.uid,
             namespace=self.namespace,
             service=route.service,
-            canary_service=names.canary_service(route.service),
+            canary_service=self.release.spec.canary_service or names.canary_service(route.service),
             stable_hash=self.release.spec.stable.hash,
             canary_hash=self.release.spec.canary.hash,
         )
@@ -152,28 +200,41 @@ class Case(msgspec.Struct, frozen=True):
     def ref(self, kind: str, name: str) -> Ref:
         return Ref(kind, self.namespace, name)
 
-    def select(self, pod_hash: str | None, *, unpinned: bool = False) -> tuple[Patch, ...]:
-        """Make the user's Services select only pods of `pod_hash`, with `unpinned` those that select by none; None
-        gives their own selectors back."""
+    def select(self, version: Version | None, *, unpinned: bool = False) -> tuple[Patch, ...]:
+        """Make the user's Services select only pods of `version`, with `unpinned` those that select by none; None
+        gives their own selectors back. (Of a pair they always select one of the two: by that it is told who serves.
+        Without routes its Service selects both.)"""
+        if self.pair is not None and (version is None or not self.routed):
+            return ()
         return tuple(
-            self._selecting(service, pod_hash)
+            self.point(service, version)
             for service in self.services
-            if _off(service, pod_hash) and not (unpinned and pin_of(service))
+            if self._off(service, version) and not (unpinned and self.selected_by(service))
         )
 
-    def lead(self, pod_hash: str | None) -> tuple[Patch, ...]:
+    def _off(self, service: Service, version: Version | None) -> bool:
+        """Whether a Service selects otherwise; one that others took the selector from has our mark still."""
+        marked = version is None and names.PINNED_BY in service.metadata.annotations
+        return self.selected_by(service) != (version or "") or marked
+
+    def lead(self, version: Version | None) -> tuple[Patch, ...]:
         """The same for a preview Service that is the user's own."""
         service = self.preview
-        if service is None or self.made_preview is not None or pin_of(service) == (pod_hash or ""):
+        if service is None or self.made_preview is not None or self.selected_by(service) == (version or ""):
             return ()
-        return (self._selecting(service, pod_hash),)
+        return (self.point(service, version),)
 
-    def _selecting(self, service: Service, pod_hash: str | None) -> Patch:
-        mark = self.release.metadata.name if pod_hash else None
+    def point(self, service: Service, version: Version | None) -> Patch:
+        """Make one Service select only pods of `version`."""
+        if self.pair is not None:
+            labels = self.pair.stable_labels, self.pair.canary_labels
+            wanted, other = labels if version == "stable" else labels[::-1]
+            return pairs.pointed(service, wanted, other)
+        pod_hash = None if version is None else getattr(self.release.spec, version).hash
         patch: dict[str, Any] = {
             "metadata": {
                 "resourceVersion": service.metadata.resource_version,
-                "annotations": {names.PINNED_BY: mark},
+                "annotations": {names.PINNED_BY: self.release.metadata.name if version else None},
             },
             "spec": {"selector": {HASH_LABEL: pod_hash}},
         }
@@ -198,16 +259,6 @@ class Case(msgspec.Struct, frozen=True):
             warning=warning,
             related=self.ref("Release", self.release.metadata.name),
         )
-
-
-def pin_of(service: Service) -> str:
-    """The pod-template-hash in a Service's selector, "" for none."""
-    return service.spec.selector.get(HASH_LABEL, "")
-
-
-def _off(service: Service, pod_hash: str | None) -> bool:
-    """Whether a Service selects otherwise; one that others took the selector from has our mark still."""
-    return pin_of(service) != (pod_hash or "") or (pod_hash is None and names.PINNED_BY in service.metadata.annotations)
 
 
 def unpause(deployment: Deployment) -> tuple[Patch, ...]:

@@ -30,3 +30,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Objects of which it matters who wrote them last."""
     awaited: Awaited | None = None
     """A change that waits to be seen in effect."""
+
+
+def pod_count(pods: int) -> str:
+    """For people."""
+    return "1 canary pod" if pods == 1 else f"{pods} canary pods"

@@ -24,17 +24,17 @@ WITHIN = timedelta(minutes=10)
 def drifted(case: Case, step: Step) -> tuple[Action, ...]:
     """What is left to write of the routing for `step`, which was there before."""
     spec = case.release.spec
-    preview = case.lead(spec.canary.hash) if spec.preview else ()
+    preview = case.lead("canary") if spec.preview else ()
     if case.by_subsets:
         # The Services' selectors go through several states there.
         return rerouted(case, exposure_of(case, step)) if step.weight < 100 else ()
     if step.weight == 100:
-        return (*case.select(spec.canary.hash), *preview)
+        return (*case.select("canary"), *preview)
     if case.switching:
-        return (*case.select(spec.stable.hash), *preview)
+        return (*case.select("stable"), *preview)
     if not case.routed:
         return preview
-    return (*case.select(spec.stable.hash, unpinned=True), *preview, *rerouted(case, exposure_of(case, step)))
+    return (*case.select("stable", unpinned=True), *preview, *rerouted(case, exposure_of(case, step)))
 
 
 def put_right(case: Case, actions: Sequence[Action], now: datetime) -> Plan:

@@ -8,7 +8,7 @@ import msgspec
 
 from davylamp.api import API_VERSION
 from davylamp.api.objects import HASH_LABEL, Deployment, ReplicaSet, Service
-from davylamp.api.types import Release, ReleasePolicy, ReleaseSpec, Side
+from davylamp.api.types import PairAtStart, Release, ReleasePolicy, ReleaseSpec, Side
 from davylamp.api.units import count, seconds
 from davylamp.core import names
 from davylamp.core.world import Traffic
@@ -27,8 +27,12 @@ def release(
     stable: ReplicaSet,
     template: str,
     attempt: int,
+    pair: PairAtStart | None = None,
 ) -> dict[str, Any]:
-    """A new Release: the policy as it is now, and the two versions. It belongs to the policy."""
+    """A new Release: the policy as it is now, and the two versions. It belongs to the policy.
+
+    Of a pair `deployment` is the canary's, whose ReplicaSet its own controller will name.
+    """
     meta, spec = deployment.metadata, policy.spec
     name = names.release_name(meta.name, template, attempt)
     deadline = spec.progress_deadline
@@ -43,12 +47,14 @@ def release(
             image=images(stable.spec.template),
         ),
         canary=Side(
-            replica_set=name,
-            hash=names.canary_hash(template, attempt),
+            replica_set=name if pair is None else "",
+            hash=names.canary_hash(template, attempt) if pair is None else "",
             image=images(deployment.spec.template),
         ),
+        pair=pair,
         steps=spec.way,
         service=traffic.service,
+        canary_service=traffic.canary_service,
         services=traffic.services,
         preview=traffic.preview,
         routes=traffic.routes,

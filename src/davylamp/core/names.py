@@ -18,6 +18,10 @@ DEPLOYMENT_LABEL = "davylamp.dev/deployment"
 
 PAUSED_BY = "davylamp.dev/paused-by"
 """On a Deployment that was paused for us: by the `gate` in the API server, or by `davylamp` where there is none."""
+START = "davylamp.dev/start"
+"""On the idle Deployment of a pair: the name of the release that a person wants of the template that it has."""
+START_BY = "davylamp.dev/start-by"
+"""Beside START, and then on the Release: who wants it, and why."""
 PINNED_BY = "davylamp.dev/pinned-by"
 """On a Service whose selector has our pod-template-hash: the release that put it there."""
 

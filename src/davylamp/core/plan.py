@@ -6,7 +6,7 @@ and the first that has something to say decides. The order is the design:
 
     leaving     somebody deletes the Release, the policy or the Deployment: traffic away first, then everything
     turning     a way back that was begun is finished, whatever changed meanwhile
-    adopted     the canary's pods are the Deployment's: only forward
+    adopted     the canary's pods are the Deployment's (of a pair: it has taken over): only forward
     overridden  somebody resumed the Deployment: Kubernetes' own way wins
     withdrawn   the template is stable's again
     superseded  a newer template came
@@ -34,6 +34,7 @@ from davylamp.core.decision import LogWanted, Plan
 from davylamp.core.drift import drifted, put_right
 from davylamp.core.effect import AT_LEAST, Missing, awaited, counted, seen_of
 from davylamp.core.judging import awaits, ends_early, worse
+from davylamp.core.pair_start import watch_over_pair
 from davylamp.core.promotion import finish, give_back, give_over, keeping, overtaken, promote
 from davylamp.core.rollback import take_back, turn_back
 from davylamp.core.start import watch_over
@@ -49,7 +50,7 @@ def plan(world: World, now: datetime) -> Plan:
     """What to do next for the Deployment of this world. Pure: the same world gives the same plan."""
     case = case_of(world)
     if case is None:
-        return watch_over(world, now)
+        return watch_over(world, now) if world.pair is None else watch_over_pair(world, now)
     for policy in POLICIES:
         decided = policy(case, now)
         if decided is not None:
@@ -100,13 +101,18 @@ def adopted(case: Case, now: datetime) -> Plan | None:
 
 def overridden(case: Case, now: datetime) -> Plan | None:
     assert case.deployment is not None
-    if case.deployment.spec.paused:
+    if case.deployment.spec.paused or case.pair is not None:
         return None
     message = "somebody resumed the Deployment: Kubernetes rolls it out by itself"
     return turn_back(case, now, Phase.OVERRIDDEN, "Resumed", message)
 
 
 def withdrawn(case: Case, now: datetime) -> Plan | None:
+    if case.pair is not None:
+        if case.pair.before != case.template or case.template == case.release.spec.template:
+            return None
+        message = "the template was set back to what it was before"
+        return turn_back(case, now, Phase.WITHDRAWN, "Withdrawn", message)
     stable = case.stable
     if stable is None or stable.spec.template_hash != case.template:
         return None
@@ -157,10 +163,14 @@ def promoting(case: Case, now: datetime) -> Plan | None:
     if case.release.spec.promote is not None:
         return promote(case, now)
     assert case.deployment is not None
-    if case.stable is None and case.deployment.spec.replicas > 0 and case.canary is not None:
-        name = case.release.spec.stable.replica_set
+    gone = ""
+    if case.pair is not None:
+        gone = f"Deployment {case.pair.stable}" if case.partner is None else ""
+    elif case.stable is None and case.deployment.spec.replicas > 0 and case.canary is not None:
+        gone = f"stable ReplicaSet {case.release.spec.stable.replica_set}"
+    if gone:
         rest = promote(case, now)
-        return Plan(rest.actions, rest.reason, f"stable ReplicaSet {name} is gone; {rest.message}", rest.wake_at)
+        return Plan(rest.actions, rest.reason, f"{gone} is gone; {rest.message}", rest.wake_at)
     return None
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from davylamp.api.types import Phase, Step, WeightStatus
 from davylamp.api.units import readable
-from davylamp.core import manifests, names, status
+from davylamp.core import manifests, names, pair_end, status
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
@@ -38,6 +38,8 @@ def promote(case: Case, now: datetime) -> Plan:
         if isinstance(reached, Missing):
             message = f"completing: {reached.message}"
             return Plan(reached.actions, "Promoting", message, reached.wake_at, awaited=reached.awaited)
+        if case.pair is not None:
+            return pair_end.take_over(case, now)
         if case.release.spec.keep_old_seconds and case.services:
             return _completed_for_now(case, now)
     return give_over(case, "giving the canary's pods to the Deployment")
@@ -102,7 +104,7 @@ def overtaken(case: Case) -> bool:
     """A newer template came while the Deployment's own rolling update was still finishing a small canary: the gate
     has paused it half way, with pods of both versions."""
     stable = case.stable
-    half_way = stable is not None and stable.spec.replicas > 0 and not case.switched
+    half_way = case.pair is None and stable is not None and stable.spec.replicas > 0 and not case.switched
     return half_way and case.template != case.release.spec.template
 
 
@@ -123,6 +125,8 @@ def give_back(case: Case) -> Plan:
 
 def finish(case: Case, now: datetime) -> Plan:
     """After the adoption: nothing here can be taken back, and each write may be done again."""
+    if case.pair is not None:
+        return _finish_pair(case, now)
     actions: list[Action] = []
     deployment, canary, stable = case.deployment, case.canary, case.stable
     assert deployment is not None
@@ -157,6 +161,20 @@ def _routes_away(case: Case) -> tuple[Action, ...]:
         for service in case.canary_services
         if service.metadata.name in left and service.metadata.deletion_timestamp is None
     )
+
+
+def _finish_pair(case: Case, now: datetime) -> Plan:
+    """The same for two Deployments, once the word is given that the canary serves."""
+    actions = (*(case.select("canary") if case.routed else ()), *rerouted(case, None))
+    if actions:
+        return Plan(actions, "Promoting", f"{case.release.spec.deployment} serves now")
+    waiting = unconverged(case, None)
+    if waiting:
+        return Plan((), "Promoting", waiting)
+    wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
+    if wait > now:
+        return Plan((), "Promoting", "the old route is given time to go", wait)
+    return pair_end.turned(case) or pair_end.completed(case, now)
 
 
 def _tidy(case: Case, now: datetime) -> Plan:

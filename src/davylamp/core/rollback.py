@@ -12,7 +12,7 @@ import msgspec
 
 from davylamp.api.objects import HASH_LABEL, Deployment, ReplicaSet
 from davylamp.api.types import End, Phase, WeightStatus
-from davylamp.core import names, status, subsets
+from davylamp.core import names, pair_end, status, subsets
 from davylamp.core.actions import Action, Delete, Patch
 from davylamp.core.case import Case
 from davylamp.core.decision import Plan
@@ -36,8 +36,9 @@ def turn_back(case: Case, now: datetime, phase: Phase, reason: str, message: str
 def take_back(case: Case, end: End, now: datetime) -> Plan:
     """The next writes on the way back."""
     return (
-        _traffic(case, end, now)
-        or _pods(case)
+        (pair_end.restored(case) if case.pair else None)
+        or _traffic(case, end, now)
+        or (pair_end.shrunk(case) if case.pair else _pods(case))
         or _own_objects(case, now)
         or _template(case, end)
         or _told(case, end, now)
@@ -47,12 +48,12 @@ def take_back(case: Case, end: End, now: datetime) -> Plan:
 def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
     """No request to the canary any more: its Ingress deleted, the Service on the stable pods, and both in effect."""
     canary = case.canary
-    if canary is None:
-        return None
+    if (canary is None and case.pair is None) or (case.pair is not None and not case.routed):
+        return None  # without pods nothing reaches it; and under one Service the pods are the traffic
     actions: list[Action] = []
     refs = [ref for route in case.world.routes for ref in route.refs]
     refs += (case.ref("Service", service.metadata.name) for service in case.services)
-    own = end.phase is Phase.OVERRIDDEN or case.deployment is None
+    own = case.pair is None and (end.phase is Phase.OVERRIDDEN or case.deployment is None)
     if case.by_subsets and not own:
         return _subsets(case, end, now)
     if own:
@@ -62,8 +63,8 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
         waiting = _stable_unready(case, end)
         if waiting:
             return Plan((), "RollingBack", waiting)
-        actions += case.select(case.release.spec.stable.hash)
-    actions += (*rerouted(case, None), *case.lead(None if own else case.release.spec.stable.hash))
+        actions += case.select("stable")
+    actions += (*rerouted(case, None), *case.lead(None if own else "stable"))
     waits = awaited_back(case)
     if actions and seen_of(case, waits) is None:
         return Plan(tuple(actions), "RollingBack", f"taking the traffic away from the canary{_freed(case)}")
@@ -74,7 +75,7 @@ def _traffic(case: Case, end: End, now: datetime) -> Plan | None:
         # Whatever others do to the routes: without pods nobody reaches the canary.
         return Plan(undone.actions, "RollingBack", undone.message) if undone.actions else None
     # A canary that never served and can't now has nothing to drain.
-    if not case.release.status.step and not canary.status.ready_replicas:
+    if not case.release.status.step and (canary is None or not canary.status.ready_replicas):
         return None
     waiting = unconverged(case, None)
     if waiting:
@@ -99,7 +100,7 @@ def _subsets(case: Case, end: End, now: datetime) -> Plan | None:
     waiting = _stable_unready(case, end)
     if waiting:
         return Plan((), "RollingBack", waiting)
-    testers = case.lead(case.release.spec.stable.hash)
+    testers = case.lead("stable")
     if testers:
         return Plan(testers, "RollingBack", "taking the testers away from the canary")
     missing = subsets.away(case, now)
@@ -109,7 +110,7 @@ def _subsets(case: Case, end: End, now: datetime) -> Plan | None:
 def _stable_unready(case: Case, end: End) -> str:
     """Never return traffic to pods that aren't ready, while the canary's are. Where the canary is not to blame, the
     stable side first has to be as large as the Deployment's own rolling update would keep it."""
-    stable, canary, deployment = case.stable, case.canary, case.deployment
+    stable, canary, deployment = case.stable, case.canary, case.serving
     if canary is None or not canary.status.ready_replicas or deployment is None:
         return ""
     ready = stable.status.ready_replicas if stable else 0
@@ -161,7 +162,7 @@ def _own_objects(case: Case, now: datetime) -> Plan | None:
 def _template(case: Case, end: End) -> Plan | None:
     """`onFailure: revert` puts the stable template back, once: after that the two templates are equal."""
     deployment, stable = case.deployment, case.stable
-    revert = end.phase is Phase.ROLLED_BACK and case.release.spec.on_failure == "revert"
+    revert = case.pair is None and end.phase is Phase.ROLLED_BACK and case.release.spec.on_failure == "revert"
     if not revert or deployment is None or stable is None or case.template != case.release.spec.template:
         return None
     patch = Patch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from davylamp.api.objects import Deployment, ReplicaSet, template_hash
 from davylamp.api.types import Phase, Release
@@ -28,32 +29,42 @@ def watch_over(world: World, now: datetime) -> Plan:
     if not deployment.spec.paused:
         return _unpaused(world, deployment, running, template)
     if not running or deployment.spec.replicas == 0:
-        return Plan(_go_on(world, deployment), "NoPods", "no version runs, so there is nothing to compare with")
+        return Plan(go_on(world, deployment), "NoPods", "no version runs, so there is nothing to compare with")
     before = [release for release in world.releases if release.spec.template == template]
     last = max(before, key=lambda release: release.spec.attempt, default=None)
     rejected = last is not None and last.status.phase is Phase.ROLLED_BACK and last.spec.retry is None
     if len(running) > 1:
-        if _ours(deployment) and not rejected and any(rs.spec.template_hash == template for rs in running):
+        if ours(deployment) and not rejected and any(rs.spec.template_hash == template for rs in running):
             message = "two versions run already, and the Deployment asks for one of them: Kubernetes rolls it out"
             return Plan(unpause(deployment), "Rolling", message)
         found = " and ".join(f"{rs.metadata.name} ({rs.status.replicas})" for rs in running)
         return Plan((), "TwoVersions", f"two versions run, {found}: which one is stable can't be told")
     stable = running[0]
     if stable.spec.template_hash == template:
-        return Plan(_go_on(world, deployment), "Stable", f"all pods run {manifests.images(stable.spec.template)}")
+        return Plan(go_on(world, deployment), "Stable", f"all pods run {manifests.images(stable.spec.template)}")
     if last is not None and rejected:
         return _held(world, deployment, last, now)
     attempt = last.spec.attempt + 1 if last else 1
-    manifest = manifests.release(deployment, policy, world.traffic, stable, template, attempt)
+    return started(world, deployment, manifests.release(deployment, policy, world.traffic, stable, template, attempt))
+
+
+def started(world: World, deployment: Deployment, manifest: dict[str, Any], by: str = "") -> Plan:
+    """A new Release, and the Event that tells of it, with who asked for it."""
     name = manifest["metadata"]["name"]
     spec = manifest["spec"]
     message = f"release {name} of {spec['canary'].get('image')} begins; {spec['stable'].get('image')} stays stable"
+    message += f"; started by {by}" if by else ""
     return Plan((Create(manifest),), "Starting", message)
 
 
 def active(world: World) -> list[ReplicaSet]:
-    """The Deployment's own ReplicaSets that have pods or ask for some."""
-    uid = world.deployment.metadata.uid if world.deployment else ""
+    """The Deployment's own ReplicaSets that have pods or ask for some; of a pair, those of the one that serves."""
+    return active_of(world, world.serving)
+
+
+def active_of(world: World, deployment: Deployment | None) -> list[ReplicaSet]:
+    """A Deployment's own ReplicaSets that have pods or ask for some."""
+    uid = deployment.metadata.uid if deployment else ""
     return [
         rs
         for rs in world.replica_sets
@@ -88,12 +99,12 @@ def _unpaused(world: World, deployment: Deployment, running: list[ReplicaSet], t
     return Plan(unpause(deployment), "Stable", f"all pods run {manifests.images(running[0].spec.template)}")
 
 
-def _go_on(world: World, deployment: Deployment) -> tuple[Patch, ...]:
+def go_on(world: World, deployment: Deployment) -> tuple[Patch, ...]:
     """Undo a pause that was the gate's; one that a person made stays."""
-    return unpause(deployment) if world.gate == "admission" and _ours(deployment) else ()
+    return unpause(deployment) if world.gate == "admission" and ours(deployment) else ()
 
 
-def _ours(deployment: Deployment) -> bool:
+def ours(deployment: Deployment) -> bool:
     """True where the pause is the gate's or ours, and no person's."""
     return names.PAUSED_BY in deployment.metadata.annotations
 
@@ -102,7 +113,7 @@ def _let_go(world: World, deployment: Deployment) -> tuple[Patch, ...]:
     """A pause of ours ends with the policy, where going on changes no pod. A template that is held stays held: whether
     it may roll is for a person to say."""
     template = template_hash(deployment.spec.template)
-    if not _ours(deployment):
+    if not ours(deployment):
         return ()
     return unpause(deployment) if all(rs.spec.template_hash == template for rs in active(world)) else ()
 

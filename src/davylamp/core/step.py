@@ -6,9 +6,10 @@ from datetime import datetime
 
 from davylamp.api.types import Step
 from davylamp.api.units import count
-from davylamp.core import manifests, names, replicas, subsets
+from davylamp.core import manifests, names, pair_steps, replicas, subsets
 from davylamp.core.actions import Action, Create, Patch, Ref
 from davylamp.core.case import Case
+from davylamp.core.decision import pod_count
 from davylamp.core.effect import Missing, Reached, awaited, exposure_of, in_effect
 from davylamp.core.matching import exposed
 from davylamp.core.routing import as_actions, rerouted, unconverged
@@ -21,22 +22,23 @@ def bring_about(case: Case, step: Step, now: datetime) -> Reached | Missing:
     if case.lost_services:
         return Missing(f"Service {' and '.join(case.lost_services)} is gone; the release waits for it")
     pods = wanted_pods(case, step)
-    return (
-        _objects(case, step, pods)
-        or _pods(case, pods)
-        or _preview(case, pods)
-        or _endpoints(case, step, pods)
-        or (_switch(case, step, now) if step.weight == 100 else _route(case, step, now))
-    )
+    objects = _objects(case, step, pods) if case.pair is None else pair_steps.objects(case, step, pods)
+    missing = objects or _pods(case, pods) or _preview(case, pods) or _endpoints(case, step, pods)
+    if missing is not None:
+        return missing
+    if case.pair is not None and not case.routed:
+        return pair_steps.balanced(case, step, pods)
+    return _switch(case, step, now) if step.weight == 100 else _route(case, step, now)
 
 
 def wanted_pods(case: Case, step: Step) -> int:
-    """How many canary pods `step` needs at the Deployment's present size."""
-    assert case.deployment is not None
+    """How many canary pods `step` needs at the workload's present size."""
+    if case.pair is not None and not case.routed:
+        return pair_steps.part(step, case.size)
     exposed = exposure_of(case, step)
     return replicas.canary_replicas(
         step.weight,
-        case.deployment.spec.replicas,
+        case.size,
         max_extra=case.release.spec.max_extra_pods,
         routed=case.pins or step.weight == 100,
         explicit=step.replicas,
@@ -60,7 +62,7 @@ def _objects(case: Case, step: Step, pods: int) -> Missing | None:
     actions: list[Action] = []
     canary = case.canary
     if case.pins and (canary is None or not case.by_subsets):
-        actions += case.select(release.spec.stable.hash, unpinned=True)
+        actions += case.select("stable", unpinned=True)
     if canary is None:
         actions.append(Create(manifests.canary_replica_set(deployment, release, pods)))
     elif canary.spec.replicas != pods:
@@ -73,17 +75,18 @@ def _objects(case: Case, step: Step, pods: int) -> Missing | None:
             if names.canary_service(service.metadata.name) not in made
         )
     if actions:
-        return Missing(f"starting {_pods_of(pods)} of {release.spec.canary.image}", tuple(actions))
+        return Missing(f"starting {pod_count(pods)} of {release.spec.canary.image}", tuple(actions))
     return None
 
 
 def _pods(case: Case, pods: int) -> Missing | None:
     """No traffic is sent to a version without ready pods."""
     canary = case.canary
-    assert canary is not None
+    if canary is None:
+        return Missing("no canary pod yet")
     settled = canary.status.observed_generation >= canary.metadata.generation
     available = canary.status.available_replicas if settled else 0
-    return Missing(f"{available} of {_pods_of(pods)} ready") if available < pods else None
+    return Missing(f"{available} of {pod_count(pods)} ready") if available < pods else None
 
 
 def _preview(case: Case, pods: int) -> Missing | None:
@@ -91,7 +94,7 @@ def _preview(case: Case, pods: int) -> Missing | None:
     name, service = case.release.spec.preview, next(iter(case.services), None)
     if not name or not pods or service is None:
         return None
-    actions: tuple[Action, ...] = case.lead(case.release.spec.canary.hash)
+    actions: tuple[Action, ...] = case.lead("canary")
     if case.preview is None:
         actions = (Create(manifests.canary_service(service, case.release, name)),)
     return Missing(f"moving Service {name} to the canary's pods", actions) if actions else None
@@ -102,18 +105,16 @@ def _endpoints(case: Case, step: Step, pods: int) -> Missing | None:
     spec = case.release.spec
     through: tuple[str, ...] = spec.all_services
     if case.routed and step.weight < 100:
-        through = tuple(map(names.canary_service, through))
+        through = (spec.canary_service,) if spec.canary_service else tuple(map(names.canary_service, through))
+    elif case.pair is not None and not case.routed:
+        pass  # its pods are in there with the others
     elif (step.weight == 100 and not case.switched) or (case.switching and step.weight < 100):
         through = ()
     for service in (*through, *((spec.preview,) if spec.preview else ())):
         seen = case.ready_endpoints(service)
         if seen < pods:
-            return Missing(f"{seen} of {_pods_of(pods)} in the endpoints of Service {service}")
+            return Missing(f"{seen} of {pod_count(pods)} in the endpoints of Service {service}")
     return None
-
-
-def _pods_of(pods: int) -> str:
-    return "1 canary pod" if pods == 1 else f"{pods} canary pods"
 
 
 def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
@@ -121,8 +122,7 @@ def _route(case: Case, step: Step, now: datetime) -> Reached | Missing:
     if case.switching:
         return _unswitched(case, step, now)
     if not case.routed:
-        assert case.deployment is not None
-        canary, stable = wanted_pods(case, step), case.deployment.spec.replicas
+        canary, stable = wanted_pods(case, step), case.size
         weight = 100 * canary / (canary + stable) if canary else 0.0
         return Reached(round(weight, 1), f"{canary} of {canary + stable} pods")
     missing = _prepared(case, now) or (
@@ -158,14 +158,14 @@ _COUNTED = "requests"
 
 
 def _pods_share(case: Case, step: Step) -> float:
-    assert case.deployment is not None
     canary = wanted_pods(case, step)
-    return canary / (canary + case.deployment.spec.replicas) if canary else 0.0
+    stable = pair_steps.others(step, case.size, canary) if case.pair is not None else case.size
+    return canary / (canary + stable) if canary else 0.0
 
 
 def _unswitched(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """None of the traffic: the Services select only stable's pods, whoever moved them."""
-    moved = case.select(case.release.spec.stable.hash)
+    moved = case.select("stable")
     if moved:
         return Missing("moving the Service to the stable pods", moved)
     for service in case.services:
@@ -198,7 +198,7 @@ def _switch(case: Case, step: Step, now: datetime) -> Reached | Missing:
         missing = _prepared(case, now) or _missing(subsets.everything(case, wanted_pods(case, Step(100)), now))
         if missing is not None:
             return missing
-    patches = case.select(case.release.spec.canary.hash)
+    patches = case.select("canary")
     if patches:
         return Missing(f"moving {_named(case)} to the canary's pods", patches)
     for service in case.services:
@@ -227,6 +227,5 @@ def _preview_ref(case: Case) -> tuple[Ref, ...]:
 
 def saturable(case: Case) -> bool:
     """Whether the canary may grow to the Deployment's full size before the old pods go."""
-    assert case.deployment is not None
-    n = case.deployment.spec.replicas
-    return case.pins or count(case.release.spec.max_extra_pods, n) >= n
+    n = case.size
+    return case.pins or case.pair is not None or count(case.release.spec.max_extra_pods, n) >= n

@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 
 from davylamp.core.actions import Action, Ref
-from davylamp.core.case import Case, pin_of
+from davylamp.core.case import Case
 from davylamp.core.routing import rerouted, unconverged
 from davylamp.core.world import Exposure
 
@@ -31,8 +31,7 @@ class Unready(msgspec.Struct, frozen=True):
 
 def opened(case: Case, pods: int, now: datetime) -> Unready | None:
     """Requests go to subsets only, and the Services offer both versions' pods."""
-    stable = case.release.spec.stable.hash
-    held = [service.metadata.name for service in case.services if pin_of(service) == stable]
+    held = [service.metadata.name for service in case.services if case.selected_by(service) == "stable"]
     if held:
         text = f"letting Service {', '.join(held)} offer both versions' pods"
         return written(case, STABLE_ONLY, now) or Unready(text, case.select(None))
@@ -51,9 +50,9 @@ def everything(case: Case, pods: int, now: datetime) -> Unready | None:
 def away(case: Case, now: datetime) -> Unready | None:
     """No request goes to the canary's subset any more."""
     spec = case.release.spec
-    if any(pin_of(service) == spec.canary.hash for service in case.services):
+    if any(case.selected_by(service) == "canary" for service in case.services):
         return Unready("letting the Services offer both versions' pods", case.select(None))
-    if case.services and all(pin_of(service) == spec.stable.hash for service in case.services):
+    if case.services and all(case.selected_by(service) == "stable" for service in case.services):
         return None  # it never got any
     ready = case.stable.status.ready_replicas if case.stable is not None else 0
     for service in case.services if ready else ():

@@ -10,7 +10,7 @@ import msgspec
 
 from davylamp.api.objects import Deployment, Pod, ReplicaSet, Service
 from davylamp.api.problems import Problem
-from davylamp.api.types import Match, Release, ReleasePolicy, ReleaseSpec
+from davylamp.api.types import Match, Pair, Release, ReleasePolicy, ReleaseSpec
 from davylamp.api.types import Route as RouteRef
 from davylamp.core import names
 from davylamp.core.actions import Ref
@@ -29,6 +29,8 @@ class Traffic(msgspec.Struct, frozen=True):
     """All of them, where there are several; `service` is the first."""
     preview: str = ""
     """The Service that leads testers to the canary; it need not be there."""
+    canary_service: str = ""
+    """Of a pair with routes: the user's own Service for the canary."""
 
     @property
     def all_services(self) -> tuple[str, ...]:
@@ -38,7 +40,11 @@ class Traffic(msgspec.Struct, frozen=True):
     @property
     def touched(self) -> tuple[str, ...]:
         """Names of all Services that a release has to do with: the user's, the canary's own, the preview."""
-        own = (name for service in self.all_services for name in (service, names.canary_service(service)))
+        own = (
+            name
+            for service in self.all_services
+            for name in (service, self.canary_service or names.canary_service(service))
+        )
         return (*own, *((self.preview,) if self.preview else ()))
 
 
@@ -53,7 +59,7 @@ class Exposure(msgspec.Struct, frozen=True):
 
 def promised(spec: ReleaseSpec) -> Traffic:
     """What traffic means to a release from its start to its end."""
-    return Traffic(spec.service, spec.routes, spec.settle_seconds, spec.services, spec.preview)
+    return Traffic(spec.service, spec.routes, spec.settle_seconds, spec.services, spec.preview, spec.canary_service)
 
 
 class RouteContext(msgspec.Struct, frozen=True):
@@ -65,7 +71,7 @@ class RouteContext(msgspec.Struct, frozen=True):
     service: str
     """The user's Service; it selects the stable pods while a route is split."""
     canary_service: str
-    """Our Service; it selects the canary's pods."""
+    """It selects the canary's pods: ours, or of a pair the user's own."""
     stable_hash: str = ""
     """The pod-template-hash of the stable pods."""
     canary_hash: str = ""
@@ -203,7 +209,7 @@ class Learned(msgspec.Struct, frozen=True):
 
 
 class World(msgspec.Struct, frozen=True):
-    """One Deployment, its policy, its releases, and what they touch.
+    """One Deployment (or a pair), its policy, its releases, and what they touch.
 
     `release` is the one that is under way, or else the newest. `pods` are the canary's, None while they are not
     being watched yet. `endpoints` maps a Service's name to the names of the pods it offers to traffic.
@@ -214,6 +220,7 @@ class World(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     deployment: Deployment | None
+    """The one whose template is released; of a pair, the canary's."""
     policy: ReleasePolicy | None
     problems: tuple[Problem, ...] = ()
     traffic: Traffic = Traffic()
@@ -237,6 +244,25 @@ class World(msgspec.Struct, frozen=True):
     """By kind of object, where enough was measured."""
     hands: Mapping[Ref, str] = {}
     """Who last wrote an object, where a plan asked for it: a field manager's name, "" where it isn't known."""
+    pair: Pair | None = None
+    """Two Deployments that take turns, in their present places."""
+    partner: Deployment | None = None
+    """Of a pair: the Deployment that serves."""
+
+    @property
+    def spoken(self) -> str:
+        """The name by which a command means this workload: a Deployment's. (Of a pair either will do.)"""
+        return self.name if self.pair is None else self.pair.canary
+
+    @property
+    def title(self) -> str:
+        """For people: a Deployment, or both."""
+        return self.name if self.pair is None else f"{self.pair.stable} and {self.pair.canary}"
+
+    @property
+    def serving(self) -> Deployment | None:
+        """The Deployment whose pods are the stable ones."""
+        return self.deployment if self.pair is None else self.partner
 
     @property
     def release(self) -> Release | None:

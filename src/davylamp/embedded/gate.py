@@ -111,6 +111,8 @@ class Gate:
 def _targets(target: Object, meta: Object) -> bool:
     if "name" in target:
         return bool(target["name"] == meta["name"])
+    if "pair" in target:
+        return meta["name"] in target["pair"].values()
     wanted, labels = target.get("matchLabels"), meta.get("labels")
     return wanted is not None and labels is not None and wanted.items() <= labels.items()
 

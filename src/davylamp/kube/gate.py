@@ -36,6 +36,8 @@ _STAYS = "!has(object.metadata.deletionTimestamp)"
 _POLICY_STAYS = "!has(params.metadata.deletionTimestamp)"
 _TARGETED = (
     "has(params.spec.target.name) ? params.spec.target.name == object.metadata.name : "
+    "has(params.spec.target.pair) ? object.metadata.name in "
+    "[params.spec.target.pair.stable, params.spec.target.pair.canary] : "
     "has(params.spec.target.matchLabels) && has(object.metadata.labels) && "
     "params.spec.target.matchLabels.all(k, k in object.metadata.labels && "
     "object.metadata.labels[k] == params.spec.target.matchLabels[k])"

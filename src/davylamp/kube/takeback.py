@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from davylamp.api.objects import HASH_LABEL, Deployment, EndpointSlice, ReplicaSet, Service
-from davylamp.api.types import Release, ReleasePolicy
+from davylamp.api.types import Pair, Release, ReleasePolicy
+from davylamp.core import pairs
 from davylamp.core.actions import Ref
 from davylamp.core.plan import plan
 from davylamp.core.world import Route, World, promised
@@ -72,8 +73,13 @@ async def _world(
     release: Release | None = await api.read(Ref("Release", namespace, name))
     if release is None or not release.active:
         return None
-    spec = release.spec
+    spec, pair = release.spec, release.spec.pair
     deployment: Deployment | None = await api.read(Ref("Deployment", namespace, spec.deployment))
+    partner: Deployment | None = await api.read(Ref("Deployment", namespace, pair.stable)) if pair else None
+    if pair is not None:
+        own = await api.list("ReplicaSet", namespace)
+        release = pairs.resolved(release, *([rs for rs in own if _is_of(rs, one)] for one in (partner, deployment)))
+        spec = release.spec
     policy: ReleasePolicy | None = await api.read(Ref("ReleasePolicy", namespace, spec.policy))
     traffic = promised(spec)
     services = await _services(api, namespace, traffic.touched)
@@ -84,18 +90,25 @@ async def _world(
     objects = split | {Ref("Service", namespace, s.metadata.name): s for s in services.values()}
     return World(
         namespace=namespace,
-        name=spec.deployment,
+        name=spec.workload,
         deployment=deployment,
         policy=policy,
         traffic=traffic,
         releases=(release,),
-        replica_sets=await _replica_sets(api, release, deployment),
-        pods=tuple(await api.list("Pod", namespace, f"{HASH_LABEL}={spec.canary.hash}")),
+        replica_sets=await _replica_sets(api, release, deployment, partner),
+        pods=tuple(await api.list("Pod", namespace, f"{HASH_LABEL}={spec.canary.hash}")) if spec.canary.hash else (),
         services=services,
         endpoints={service: await _endpoints(api, namespace, service) for service in services},
         routes=routes,
         since=_since(routes, objects, seen, clock),
+        pair=Pair(stable=pair.stable, canary=spec.deployment) if pair is not None else None,
+        partner=partner,
     )
+
+
+def _is_of(replica_set: ReplicaSet, deployment: Deployment | None) -> bool:
+    owner = replica_set.metadata.controller
+    return owner is not None and deployment is not None and owner.uid == deployment.metadata.uid
 
 
 async def _services(api: Api, namespace: str, wanted: Iterable[str]) -> dict[str, Service]:
@@ -110,9 +123,9 @@ async def _endpoints(api: Api, namespace: str, service: str) -> frozenset[str]:
     return frozenset(pod for endpoint_slice in slices for pod in endpoint_slice.ready_pods)
 
 
-async def _replica_sets(api: Api, release: Release, deployment: Deployment | None) -> tuple[ReplicaSet, ...]:
-    """The Deployment's, the Release's, and the two that the release knows by name."""
-    owners = {release.metadata.uid} | ({deployment.metadata.uid} if deployment is not None else set())
+async def _replica_sets(api: Api, release: Release, *deployments: Deployment | None) -> tuple[ReplicaSet, ...]:
+    """The Deployments', the Release's, and the two that the release knows by name."""
+    owners = {release.metadata.uid} | {deployment.metadata.uid for deployment in deployments if deployment is not None}
     known = {release.spec.stable.replica_set, release.spec.canary.replica_set}
     found: list[ReplicaSet] = list(await api.list("ReplicaSet", release.metadata.namespace))
     return tuple(

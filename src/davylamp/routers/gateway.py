@@ -63,6 +63,7 @@ class GatewayRoute(msgspec.Struct, frozen=True):
     service: str
     route: Routed | None = None
     classes: Mapping[str, GatewayClass] = {}
+    canary_service: str = ""
 
     @property
     def name(self) -> str:
@@ -178,7 +179,8 @@ class GatewayRoute(msgspec.Struct, frozen=True):
 
     @property
     def _place(self) -> Place:
-        return Place(self.namespace, self.service, names.canary_service(self.service), self.kind == "GRPCRoute")
+        canary = self.canary_service or names.canary_service(self.service)
+        return Place(self.namespace, self.service, canary, self.kind == "GRPCRoute")
 
     @property
     def _record(self) -> Record | None:

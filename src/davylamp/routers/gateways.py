@@ -98,9 +98,9 @@ def _unsplit(kind: type[Routed], split: Iterable[str], service: str, objects: Na
     return [name for name in objects.splitting(kind, service) if name not in set(split)]
 
 
-def _bind(kind: type[Routed], route: Route, service: str, objects: NamespaceObjects) -> GatewayRoute:
+def _bind(kind: type[Routed], route: Route, service: str, canary: str, objects: NamespaceObjects) -> GatewayRoute:
     known = _routes(kind, objects).get(route.name)
-    return GatewayRoute(objects.namespace, kind.__name__, route.name, service, known, objects.gateway_classes)
+    return GatewayRoute(objects.namespace, kind.__name__, route.name, service, known, objects.gateway_classes, canary)
 
 
 HTTP_ROUTE = Router(
@@ -116,7 +116,7 @@ HTTP_ROUTE = Router(
     problems=lambda route, service, objects: _problems(HTTPRoute, route.name, service, objects),
     detect=lambda service, objects: _detected(HTTPRoute, service, objects),
     unsplit=lambda split, service, objects: _unsplit(HTTPRoute, split, service, objects),
-    bind=lambda route, service, objects: _bind(HTTPRoute, route, service, objects),
+    bind=lambda route, service, canary, objects: _bind(HTTPRoute, route, service, canary, objects),
 )
 GRPC_ROUTE = Router(
     field="grpcRoute",
@@ -131,5 +131,5 @@ GRPC_ROUTE = Router(
     problems=lambda route, service, objects: _problems(GRPCRoute, route.name, service, objects),
     detect=lambda service, objects: _detected(GRPCRoute, service, objects),
     unsplit=lambda split, service, objects: _unsplit(GRPCRoute, split, service, objects),
-    bind=lambda route, service, objects: _bind(GRPCRoute, route, service, objects),
+    bind=lambda route, service, canary, objects: _bind(GRPCRoute, route, service, canary, objects),
 )

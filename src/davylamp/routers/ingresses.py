@@ -43,8 +43,9 @@ def places_of(ingress: Ingress, service: str) -> list[tuple[Location, Upstream]]
     return [(place, upstream) for place, upstream in backends(ingress) if upstream.service == service]
 
 
-def problems_of_ingress(ingress: Ingress, service: str, objects: NamespaceObjects) -> Findings:
-    """Why requests to `service` can't be split at this Ingress, and what to know where they can."""
+def problems_of_ingress(ingress: Ingress, service: str, objects: NamespaceObjects, given: str = "") -> Findings:
+    """Why requests to `service` can't be split at this Ingress, and what to know where they can. `given` is a canary
+    Ingress of the user's that is to carry the weight."""
     found = Findings()
     name = f'Ingress "{ingress.metadata.name}"'
     if is_canary(ingress):
@@ -59,9 +60,9 @@ def problems_of_ingress(ingress: Ingress, service: str, objects: NamespaceObject
         (found.warnings if kind.supported else found.errors).append(f"{name}: {kind.message}")
     _rules(ingress, places, found)
     _annotations(ingress, found)
-    _neighbours(ingress, places, service, objects, found)
+    _neighbours(ingress, places, service, objects, found, given)
     taken = objects.ingresses.get(canary_name(ingress.metadata.name, service))
-    if taken is not None and not ours(taken):
+    if taken is not None and not ours(taken) and not given:
         text = (
             f'Ingress "{taken.metadata.name}" exists and is not ours, but a release makes one of that name: rename it'
         )
@@ -123,6 +124,7 @@ def _neighbours(
     service: str,
     objects: NamespaceObjects,
     found: Findings,
+    given: str,
 ) -> None:
     """Other Ingresses at the same places. Canaries are attached to a Service, not to a path, so a foreign canary of
     any Ingress that sends to it counts."""
@@ -134,7 +136,7 @@ def _neighbours(
                 f'{name}: Ingress "{other.metadata.name}" is a canary at {place}{at_sender} already, '
                 "and only the oldest one counts: delete it"
                 for other in objects.ingresses_at(place)
-                if is_canary(other) and not ours(other) and together(other, ingress)
+                if is_canary(other) and not ours(other) and other.metadata.name != given and together(other, ingress)
             )
     for place in dict(places):
         for other in objects.ingresses_at(place):
@@ -177,9 +179,11 @@ def unsplit(split: Iterable[str], service: str, objects: NamespaceObjects) -> li
     ]
 
 
-def bind(route: Route, service: str, objects: NamespaceObjects) -> NginxRoute:
-    """The Ingress, our canary Ingress beside it, and the others that have a say."""
+def bind(route: Route, service: str, canary_service: str, objects: NamespaceObjects) -> NginxRoute:
+    """The Ingress, the canary Ingress beside it, and the others that have a say."""
     ingress = route.name
+    given = (route.ingress.canary if route.ingress is not None else None) or ""
+    canary = given or canary_name(ingress, service)
     main = objects.ingresses.get(ingress)
     around = _around(service, objects) if main is not None else {}
     return NginxRoute(
@@ -187,11 +191,12 @@ def bind(route: Route, service: str, objects: NamespaceObjects) -> NginxRoute:
         ingress_name=ingress,
         service=service,
         ingress=main,
-        canary=objects.ingresses.get(canary_name(ingress, service)),
+        canary=objects.ingresses.get(canary),
+        given=given,
         others=tuple(
             other
             for name, other in around.items()
-            if name not in (ingress, canary_name(ingress, service)) and main is not None and together(other, main)
+            if name not in (ingress, canary) and main is not None and together(other, main)
         ),
     )
 
@@ -217,7 +222,12 @@ INGRESS = Router(
     exists=lambda name, objects: name in objects.ingresses,
     sends=sends,
     missing=missing_ingress,
-    problems=lambda route, service, objects: problems_of_ingress(objects.ingresses[route.name], service, objects),
+    problems=lambda route, service, objects: problems_of_ingress(
+        objects.ingresses[route.name],
+        service,
+        objects,
+        (route.ingress.canary if route.ingress is not None else None) or "",
+    ),
     detect=detected,
     unsplit=unsplit,
     bind=bind,

@@ -165,8 +165,9 @@ class NamespaceObjects:
 
     def _index_policy(self, policy: ReleasePolicy, *, add: bool) -> None:
         name, target, traffic = policy.metadata.name, policy.spec.target, policy.spec.traffic
-        if target.name:
-            self._named_targets.change(target.name, name, add=add)
+        if target.names:
+            for named in target.names:
+                self._named_targets.change(named, name, add=add)
         elif target.match_labels:
             self._label_targets.change(name, target.match_labels, add=add)
         for key in _named_in_traffic(policy) if traffic is not None else ():
@@ -179,8 +180,8 @@ class NamespaceObjects:
         return [self.deployments[name] for name in sorted(self._target_names(policy.spec.target))]
 
     def _target_names(self, target: Target) -> Iterable[str]:
-        if target.name:
-            return {target.name} & self.deployments.keys() if not target.match_labels else ()
+        if target.names:
+            return set(target.names) & self.deployments.keys() if not _twofold(target) else ()
         return self._deployment_labels.with_all(target.match_labels) if target.match_labels else ()
 
     def policies_of(self, deployment: Deployment) -> list[ReleasePolicy]:
@@ -188,7 +189,12 @@ class NamespaceObjects:
         found = set(self._named_targets.of(deployment.metadata.name))
         found |= set(self._label_targets.satisfied_by(deployment.metadata.labels))
         usable = (self.policies[name] for name in sorted(found))
-        return [policy for policy in usable if not (policy.spec.target.name and policy.spec.target.match_labels)]
+        return [policy for policy in usable if not _twofold(policy.spec.target)]
+
+    def policies_naming_target(self, deployment: str) -> list[ReleasePolicy]:
+        """The policies that name this Deployment, or one that isn't there, as their target."""
+        found = (self.policies[name] for name in sorted(self._named_targets.of(deployment)))
+        return [policy for policy in found if not _twofold(policy.spec.target)]
 
     def policies_naming(self, kind: str, name: str) -> list[ReleasePolicy]:
         """The policies that name this object in `traffic.routes`, by name."""
@@ -233,9 +239,16 @@ class NamespaceObjects:
         """Names of the Deployments whose resolution may change with `obj`. For a changed object ask before `put`
         and after it. (A change of the IngressClasses touches everything. Names that a message only suggests are not
         followed.)"""
+        touched = self._touched_by(obj)
+        for name in tuple(touched):
+            for policy in self._named_targets.of(name):
+                touched |= set(self.policies[policy].spec.target.names)
+        return touched
+
+    def _touched_by(self, obj: Watched) -> set[str]:
         match obj:
             case ReleasePolicy():
-                return set(self._target_names(obj.spec.target)) | ({obj.spec.target.name or ""} - {""})
+                return {*self._target_names(obj.spec.target), *obj.spec.target.names}
             case Deployment():
                 return {obj.metadata.name, *self._around_deployment(obj)}
             case Service():
@@ -274,6 +287,11 @@ class NamespaceObjects:
     def _targets_naming(self, key: str) -> set[str]:
         policies = (self.policies[name] for name in self._policies_by_name_in_traffic.of(key))
         return {name for policy in policies for name in self._target_names(policy.spec.target)}
+
+
+def _twofold(target: Target) -> bool:
+    """True for one that is none, since it says more than one thing."""
+    return sum(given is not None for given in (target.name, target.match_labels, target.pair)) > 1
 
 
 def ours(obj: Service | Ingress) -> bool:
@@ -316,6 +334,8 @@ def _named_in_traffic(policy: ReleasePolicy) -> Iterator[str]:
         yield from (f"service/{name}" for name in traffic.names)
         if traffic.preview is not None:
             yield f"service/{traffic.preview.service}"
+        if traffic.canary_service:
+            yield f"service/{traffic.canary_service}"
         yield from {key: None for route in traffic.routes for key in _named_in_route(route)}
 
 
@@ -327,6 +347,8 @@ def _named_in_route(route: Route) -> Iterator[str]:
         "VirtualService": route.virtual_service,
     }
     yield from (f"{kind}/{named.name}" for kind, named in given.items() if named is not None)
+    if route.ingress is not None and route.ingress.canary:
+        yield f"ingress/{route.ingress.canary}"
 
 
 # --- the dictionaries ---

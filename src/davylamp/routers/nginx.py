@@ -3,6 +3,8 @@ Higress do too): a second Ingress beside the user's own, marked as a canary, car
 
 The user's Ingress is read and never written. Ours is deleted when the release ends, never stripped of its
 annotations: without them it would be an ordinary Ingress, and where it is the older one it would get everything.
+A canary Ingress of the user's own that a policy names carries the weight in the place of ours: then only its canary
+annotations are written, and it stays, with weight 0.
 """
 
 from __future__ import annotations
@@ -62,6 +64,8 @@ class NginxRoute(msgspec.Struct, frozen=True):
     ingress: Ingress | None = None
     canary: Ingress | None = None
     others: tuple[Ingress, ...] = ()
+    given: str = ""
+    """Name of a canary Ingress of the user's, which `canary` then is."""
 
     @property
     def name(self) -> str:
@@ -69,7 +73,7 @@ class NginxRoute(msgspec.Struct, frozen=True):
 
     @property
     def refs(self) -> tuple[Ref, ...]:
-        found = (self.ingress_name, canary_name(self.ingress_name, self.service))
+        found = (self.ingress_name, self.given or canary_name(self.ingress_name, self.service))
         return tuple(Ref("Ingress", self.namespace, name) for name in found)
 
     @property
@@ -88,6 +92,8 @@ class NginxRoute(msgspec.Struct, frozen=True):
         sends to the Service any more, there is nothing to split and our Ingress goes.
         """
         canary = self.canary
+        if self.given:
+            return self._carried(exposure)
         wanted = self._manifest(exposure, context) if exposure is not None else None
         if canary is None:
             return Wanted(present=(wanted,)) if wanted is not None else Wanted()
@@ -115,7 +121,7 @@ class NginxRoute(msgspec.Struct, frozen=True):
         full set of places is `desired`'s answer. Whether the proxies have noticed yet can't be seen in objects.
         """
         canary = self.canary
-        if canary is None or not _belongs(canary, context):
+        if canary is None or not (self.given or _belongs(canary, context)):
             return None
         if not parse(canary.metadata.annotations).enabled:
             return Exposure(100)  # an ordinary Ingress now, and nobody knows which of the two wins
@@ -131,8 +137,32 @@ class NginxRoute(msgspec.Struct, frozen=True):
         return Exposure(math.ceil(largest.share), nginx_rules.matches_of(largest))
 
     def converged(self, exposure: Exposure | None, context: RouteContext) -> str:
-        """Nothing can be known: an Ingress has no status that tells which of its states a controller has taken."""
-        return ""
+        """Nothing can be known of the controller: an Ingress has no status that tells which of its states it has
+        taken. A canary Ingress of the user's has to be there, and to send where it should."""
+        return self._unfit(context) if self.given and exposure is not None else ""
+
+    def _carried(self, exposure: Exposure | None) -> Wanted:
+        """What is left to write into a canary Ingress of the user's: its canary annotations, all at once."""
+        canary = self.canary
+        if canary is None:
+            return Wanted()
+        wanted = {CANARY: "true", **nginx_rules.annotations_of(exposure or Exposure(0))}
+        found = {key: value for key, value in canary.metadata.annotations.items() if key.startswith(CANARY)}
+        if parse(found) == parse(wanted):
+            return Wanted()
+        meta = {"resourceVersion": canary.metadata.resource_version, "annotations": _changes(wanted, found)}
+        return Wanted(patches=((self.refs[1], {"metadata": meta}),))
+
+    def _unfit(self, context: RouteContext) -> str:
+        """Why a canary Ingress of the user's can't carry the weight, as it is now."""
+        if self.canary is None:
+            return f"Ingress {self.given} is gone; the release waits for it"
+        there = {place: upstream.service for place, upstream in merging.backends(self.canary)}
+        for place in self._places():
+            if there.get(place) != context.canary_service:
+                to = f"sends {place} to Service {there[place]}" if place in there else f"lacks {place}"
+                return f"Ingress {self.given} {to}; it has to go to Service {context.canary_service}"
+        return self._rival(context)
 
     def refusals(self, exposure: Exposure) -> tuple[Refusal, ...]:
         """What of `exposure` can't be said in annotations."""
@@ -145,6 +175,8 @@ class NginxRoute(msgspec.Struct, frozen=True):
         if not self._places():
             return f"Ingress {self.ingress_name} no longer sends to Service {self.service}"
         canary = self.canary
+        if self.given:
+            return self._unfit(context)
         if canary is None:
             return self._rival(context)
         if not self._managed(canary) and not _belongs(canary, context):

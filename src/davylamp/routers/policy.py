@@ -17,6 +17,7 @@ def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
     """All of them at once, in the order of the fields."""
     spec = policy.spec
     yield from _target(spec.target, policy.metadata.namespace)
+    yield from _of_pair(spec)
     yield from _steps(spec)
     if spec.traffic is not None:
         yield from _traffic(spec.traffic, spec.target)
@@ -24,7 +25,7 @@ def problems_of_policy(policy: ReleasePolicy) -> Iterator[Problem]:
             yield from pods_without_traffic(spec)
             yield from chosen_without_route(spec)
     else:
-        yield from _without_service(spec)
+        yield from _without_service(spec) if spec.target.pair is None else ()
         yield from chosen_without_route(spec)
     yield from _afterwards(spec)
     if spec.analysis is not None:
@@ -60,22 +61,24 @@ def way_of(spec: ReleasePolicySpec) -> Iterator[tuple[str, Step]]:
 
 
 def _target(target: Target, namespace: str) -> Iterator[Problem]:
-    if target.name and target.match_labels is not None:
-        yield Problem(
-            "spec.target",
-            f'has both name ("{target.name}") and matchLabels: give name for one Deployment, '
-            "or matchLabels for all Deployments with these labels",
-        )
+    given = [field for field in ("name", "matchLabels", "pair") if _given(target, field)]
+    ways = "name for one Deployment, matchLabels for all Deployments with these labels, or pair for two that take turns"
+    if len(given) > 1:
+        named = f' ("{target.name}")' if target.name else ""
+        both = "both " if len(given) == 2 else ""
+        listed = " and ".join(f"{field}{named if field == 'name' else ''}" for field in given)
+        yield Problem("spec.target", f"has {both}{listed}: give {ways}")
     elif target.match_labels == {}:
         yield Problem(
             "spec.target.matchLabels",
             f"is empty, which would be every Deployment in {namespace}: give at least one label, "
             "for example {tier: frontend}",
         )
-    elif not target.name and target.match_labels is None:
+    elif not given:
+        yield Problem("spec.target", f"names no Deployment: give {ways}")
+    if target.pair is not None and target.pair.stable == target.pair.canary:
         yield Problem(
-            "spec.target",
-            "names no Deployment: give name for one Deployment, or matchLabels for all Deployments with these labels",
+            "spec.target.pair.canary", f'"{target.pair.canary}" is the stable one as well: a pair is two Deployments'
         )
 
 
@@ -96,6 +99,55 @@ def _by_subsets(traffic: Traffic) -> Iterator[Problem]:
                 f"{path}.virtualService.routes",
                 "leaves HTTP routes out, which would reach both versions' pods: leave it out, or subsets",
             )
+
+
+def _given(target: Target, field: str) -> bool:
+    values = {"name": target.name or None, "matchLabels": target.match_labels, "pair": target.pair}
+    return values[field] is not None
+
+
+def _of_pair(spec: ReleasePolicySpec) -> Iterator[Problem]:
+    """What makes sense for a pair only, and what doesn't make any for one."""
+    traffic = spec.traffic
+    given = [index for index, r in enumerate(traffic.routes if traffic else ()) if r.ingress and r.ingress.canary]
+    if spec.target.pair is None:
+        if traffic is not None and traffic.canary_service:
+            text = "is only for a pair (spec.target.pair): for one Deployment a release makes the canary's Service"
+            yield Problem("spec.traffic.canaryService", text)
+        for index in given:
+            text = "is only for a pair (spec.target.pair): for one Deployment a release makes the canary Ingress"
+            yield Problem(f"spec.traffic.routes[{index}].ingress.canary", text)
+        return
+    if traffic is not None and traffic.detect:
+        text = "finds no Services for a pair: name the one of the stable Deployment (or of both) in service"
+        yield Problem("spec.traffic.detect", text)
+    if traffic is not None and traffic.canary_service and not traffic.routes:
+        text = "needs a route: without one the requests of spec.traffic.service go to the pods of both Deployments"
+        yield Problem("spec.traffic.canaryService", text)
+    for index, route in enumerate(traffic.routes if traffic is not None else ()):
+        if route.by_subsets:
+            text = "a pair has a Service for each version, which needs no subsets: leave it out"
+            yield Problem(f"spec.traffic.routes[{index}].virtualService.subsets", text)
+    if traffic is not None and traffic.services:
+        text = "a pair has one Service that serves: name it in service"
+        yield Problem("spec.traffic.services", text)
+    if traffic is not None and traffic.preview is not None:
+        text = (
+            "the canary of a pair has a Service of its own (canaryService), which is there all the time: leave it out"
+        )
+        yield Problem("spec.traffic.preview", text)
+    if spec.keep_old is not None:
+        text = (
+            "of a pair both Deployments stay, and the one that served before gets as many pods as the other one had "
+            "when it was idle: leave keepOld out, or use bake for a way back at once"
+        )
+        yield Problem("spec.keepOld", text)
+    if spec.on_failure == "revert":
+        text = (
+            "revert puts stable's template back into the Deployment that has both versions; of a pair the rejected one "
+            "stays in the idle Deployment and gets no requests: leave onFailure out"
+        )
+        yield Problem("spec.onFailure", text)
 
 
 # --- steps ---
@@ -348,7 +400,7 @@ def _max_extra_pods(policy: ReleasePolicy) -> Iterator[Problem]:
     detects = policy.spec.traffic is not None and policy.spec.traffic.detect
     if pods < 0:
         yield Problem("spec.maxExtraPods", f"{value} is below 0")
-    elif pods == 0 and not is_routed(policy) and not detects:
+    elif pods == 0 and not is_routed(policy) and not detects and policy.spec.target.pair is None:
         yield no_extra_pods(value)
 
 

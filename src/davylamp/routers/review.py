@@ -13,13 +13,14 @@ import msgspec
 
 from davylamp.api.objects import Deployment, Service
 from davylamp.api.problems import Problem
-from davylamp.api.types import Found, ReleasePolicy
+from davylamp.api.types import Found, Pair, ReleasePolicy
 from davylamp.api.types import Route as RouteRef
 from davylamp.api.types import Traffic as TrafficGiven
 from davylamp.api.units import count, seconds
+from davylamp.core.names import canary_service
 from davylamp.core.replicas import problems_of_steps
 from davylamp.core.world import Exposure, Route, Traffic
-from davylamp.routers import workload
+from davylamp.routers import pairs, workload
 from davylamp.routers.namespace import NamespaceObjects, ours
 from davylamp.routers.policy import (
     chosen_without_route,
@@ -54,6 +55,9 @@ class Resolution(msgspec.Struct, frozen=True):
 def resolve(policy: ReleasePolicy, deployment: Deployment | None, objects: NamespaceObjects) -> Resolution:
     """What `policy` means for `deployment` (None: the one that it names isn't there)."""
     problems = list(problems_of_policy(policy))
+    if policy.spec.target.pair is not None:
+        service, canary, routes, found = _pair(policy, policy.spec.target.pair, objects)
+        return _resolution(policy, policy.spec.target.workload, service, routes, problems + found, canary)
     if deployment is None:
         problems += workload.missing_target(policy, objects)
         return _resolution(policy, policy.spec.target.name or "", (), (), problems)
@@ -64,6 +68,8 @@ def resolve(policy: ReleasePolicy, deployment: Deployment | None, objects: Names
 def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, ...]:
     """Everything that is wrong with a policy and with all its targets, each problem once."""
     problems = list(problems_of_policy(policy))
+    if policy.spec.target.pair is not None:
+        return _once(problems + _pair(policy, policy.spec.target.pair, objects)[3])
     targets = objects.targets_of(policy)
     if not targets:
         problems += workload.missing_target(policy, objects)
@@ -74,17 +80,23 @@ def review(policy: ReleasePolicy, objects: NamespaceObjects) -> tuple[Problem, .
 
 def bind(traffic: Traffic, objects: NamespaceObjects) -> tuple[Route, ...]:
     """The routes of a release, with the objects as they are now: also those that are gone meanwhile."""
-    return tuple(bound for route in traffic.routes for bound in _bound(route, traffic.all_services, objects))
+    services = traffic.all_services
+    return tuple(b for route in traffic.routes for b in _bound(route, services, objects, traffic.canary_service))
 
 
 def _resolution(
-    policy: ReleasePolicy, name: str, services: tuple[str, ...], routes: tuple[RouteRef, ...], problems: list[Problem]
+    policy: ReleasePolicy,
+    name: str,
+    services: tuple[str, ...],
+    routes: tuple[RouteRef, ...],
+    problems: list[Problem],
+    canary: str = "",
 ) -> Resolution:
     given = policy.spec.traffic
     first = services[0] if services else ""
     preview = given.preview.service if given is not None and given.preview is not None and services else ""
     traffic = Traffic(first, routes if services else (), services=services[: len(services) * (len(services) > 1)])
-    traffic = msgspec.structs.replace(traffic, preview=preview)
+    traffic = msgspec.structs.replace(traffic, preview=preview, canary_service=canary)
     if given is not None and not any(problem.path == "spec.traffic.settle" for problem in problems):
         traffic = msgspec.structs.replace(traffic, settle_seconds=seconds(given.settle))
     found = Found(deployment=name, service=traffic.service, routes=traffic.routes, services=traffic.services)
@@ -119,6 +131,49 @@ def _target(
         for bound in _bound(route, services, objects):
             problems += _refused(policy, bound)
     return services, routes, problems
+
+
+def _pair(
+    policy: ReleasePolicy, pair: Pair, objects: NamespaceObjects
+) -> tuple[tuple[str, ...], str, tuple[RouteRef, ...], list[Problem]]:
+    """The two Services (one without routes), the routes, and what is wrong about the two Deployments and them."""
+    problems = list(pairs.missing(pair, objects))
+    one, other = objects.deployments.get(pair.stable), objects.deployments.get(pair.canary)
+    traffic = policy.spec.traffic
+    if one is None or other is None or one is other:
+        return (), "", (), problems
+    two = (one, other)
+    problems += pairs.problems_of_two(policy, two, objects)
+    if traffic is None or not traffic.service or not traffic.routes:
+        problems += pairs.problems_of_steps(policy.spec.steps, one.spec.replicas + other.spec.replicas)
+    if traffic is None or not traffic.service or traffic.detect:
+        return (), "", (), problems
+    service = _service_of_pair(traffic.service, two, objects, problems, routed=bool(traffic.routes))
+    if not traffic.routes:
+        return service, "", (), problems
+    canary, found = pairs.canary_service(policy, two, objects)
+    routes = _named_routes(policy, (traffic.service,), objects, problems)
+    for index, route in enumerate(traffic.routes) if canary else ():
+        router = router_of(route)
+        path = f"spec.traffic.routes[{index}].{router.field if router is not None else ''}"
+        texts = pairs.problems_of_route(route, traffic.service, canary, objects)
+        problems += (Problem(f"{path}.{field}", text) for field, text in texts)
+    for bound in (b for route in routes for b in _bound(route, (traffic.service,), objects, canary)):
+        problems += _refused(policy, bound)
+    return service, canary, routes, problems + found
+
+
+def _service_of_pair(
+    name: str, two: pairs.Two, objects: NamespaceObjects, problems: list[Problem], *, routed: bool
+) -> tuple[str, ...]:
+    service = objects.services.get(name)
+    if service is None:
+        problems.append(workload.missing_service(workload.SERVICE, name, two[0], objects))
+        return ()
+    check = pairs.problems_of_routed_service if routed else pairs.problems_of_one_service
+    wrong = list(check(service, two, objects))
+    problems += (Problem(workload.SERVICE, text) for text in wrong)
+    return () if wrong else (name,)
 
 
 def _refused(policy: ReleasePolicy, route: Route) -> Iterator[Problem]:
@@ -298,8 +353,9 @@ def _detected_routes(service: str, objects: NamespaceObjects, problems: list[Pro
     return tuple(split)
 
 
-def _bound(route: RouteRef, services: tuple[str, ...], objects: NamespaceObjects) -> Iterator[Route]:
-    """One for each Service that the route sends to."""
+def _bound(route: RouteRef, services: tuple[str, ...], objects: NamespaceObjects, canary: str = "") -> Iterator[Route]:
+    """One for each Service that the route sends to. `canary` is the Service of a pair's canary."""
     router = router_of(route)
     if router is not None:
-        yield from (router.bind(route, service, objects) for service in _sent_to(route, services, objects))
+        for service in _sent_to(route, services, objects):
+            yield router.bind(route, service, canary or canary_service(service), objects)

@@ -47,5 +47,6 @@ class Router(msgspec.Struct, frozen=True):
     unsplit: Callable[[Iterable[str], str, NamespaceObjects], list[str]]
     """(names that are split, Service, objects): names of other objects of this kind whose requests for the Service
     stay on the stable pods."""
-    bind: Callable[[RouteRef, str, NamespaceObjects], Route]
-    """The route with the objects as they are now: also where they are gone meanwhile."""
+    bind: Callable[[RouteRef, str, str, NamespaceObjects], Route]
+    """(route, Service, the canary's Service, objects): the route with the objects as they are now: also where they are
+    gone meanwhile."""

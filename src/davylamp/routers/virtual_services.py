@@ -244,7 +244,7 @@ def _rules(service: str, objects: NamespaceObjects) -> tuple[DestinationRule, ..
     return tuple(objects.destination_rules[name] for name in objects.splitting(DestinationRule, service))
 
 
-def bind(route: Route, service: str, objects: NamespaceObjects) -> istio.VirtualServiceRoute:
+def bind(route: Route, service: str, canary: str, objects: NamespaceObjects) -> istio.VirtualServiceRoute:
     """The VirtualService, and the DestinationRules that have a say."""
     given = route.virtual_service
     return istio.VirtualServiceRoute(

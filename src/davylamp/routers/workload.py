@@ -34,36 +34,42 @@ def problems_of_deployment(
     policy: ReleasePolicy, deployment: Deployment, objects: NamespaceObjects
 ) -> Iterator[Problem]:
     name = deployment.metadata.name
-    claims = {other.metadata.name for other in objects.policies_of(deployment)} | {policy.metadata.name}
-    if len(claims) > 1:
-        listed = " and ".join(f'"{claim}"' for claim in sorted(claims))
-        yield Problem(
-            TARGET,
-            f'Deployment "{name}" is the target of the ReleasePolicies {listed}: only one may have it, '
-            "so none of them is used for it",
-        )
+    yield from claimed(policy, deployment, objects, TARGET)
     if deployment.spec.strategy.type == "Recreate":
         yield Problem(
             TARGET,
             f'Deployment "{name}" has strategy Recreate, which never runs two versions at a time: '
             "set spec.strategy.type to RollingUpdate",
         )
-    yield from _overlaps(deployment, objects)
+    yield from overlaps(deployment, objects, TARGET)
 
 
-def _overlaps(deployment: Deployment, objects: NamespaceObjects) -> Iterator[Problem]:
+def claimed(policy: ReleasePolicy, deployment: Deployment, objects: NamespaceObjects, path: str) -> Iterator[Problem]:
+    """Several policies for one Deployment."""
+    name = deployment.metadata.name
+    claims = {other.metadata.name for other in objects.policies_of(deployment)} | {policy.metadata.name}
+    if len(claims) > 1:
+        listed = " and ".join(f'"{claim}"' for claim in sorted(claims))
+        yield Problem(
+            path,
+            f'Deployment "{name}" is the target of the ReleasePolicies {listed}: only one may have it, '
+            "so none of them is used for it",
+        )
+
+
+def overlaps(deployment: Deployment, objects: NamespaceObjects, path: str) -> Iterator[Problem]:
     """Two Deployments that select each other's pods fight over ReplicaSets, a canary's among them."""
     name, selector = deployment.metadata.name, deployment.spec.selector.match_labels
     selecting = objects.deployments_selecting(objects.pod_labels_of(deployment))
     for other in islice((other for other in selecting if other != name), 3):
         yield Problem(
-            TARGET,
+            path,
             f'Deployment "{other}" selects the pods of Deployment "{name}" as well '
             f"({labels(objects.deployments[other].spec.selector.match_labels)}): give each its own labels",
         )
     for other in islice((other for other in objects.deployments_behind(selector) if other != name), 3):
         yield Problem(
-            TARGET,
+            path,
             f'Deployment "{name}" selects the pods of Deployment "{other}" as well ({labels(selector)}): '
             "give each its own labels",
         )
@@ -84,6 +90,15 @@ def missing_service(path: str, name: str, deployment: Deployment, objects: Names
 
 def problems_of_service(service: Service, deployment: Deployment, objects: NamespaceObjects) -> Iterator[str]:
     """Why a Service can't be the one of this Deployment; each begins with the Service."""
+    yield from problems_of_type(service)
+    if service.spec.type == "ExternalName" or ours(service) or not without_hash(service.spec.selector):
+        return
+    name = f'Service "{service.metadata.name}"'
+    yield from _selection(name, without_hash(service.spec.selector), deployment, objects)
+
+
+def problems_of_type(service: Service) -> Iterator[str]:
+    """Why the requests of a Service can't be split, whatever it selects."""
     name = f'Service "{service.metadata.name}"'
     spec = service.spec
     if spec.type == "ExternalName":
@@ -107,7 +122,6 @@ def problems_of_service(service: Service, deployment: Deployment, objects: Names
             f"{name} selects by {HASH_LABEL} itself ({spec.selector[HASH_LABEL]}): that label changes with each "
             "version and is set here by a release; take it out of the selector"
         )
-    yield from _selection(name, without_hash(spec.selector), deployment, objects)
 
 
 def _selection(name: str, selector: dict[str, str], deployment: Deployment, objects: NamespaceObjects) -> Iterator[str]:

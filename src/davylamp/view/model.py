@@ -71,6 +71,8 @@ class SideView(Shown, frozen=True):
     """One of the two versions."""
 
     role: Literal["stable", "canary"]
+    deployment: str
+    """Of a pair: the Deployment that it is; otherwise empty, since both belong to one."""
     image: str
     replica_set: str
     hash: str
@@ -120,9 +122,13 @@ class WorkloadView(Shown, frozen=True):
 
     namespace: str
     name: str
+    """The Deployment's; of a pair that of the first of the two in the alphabet."""
+    title: str
+    """The same for people: of a pair, both names."""
     state: str
     """In one word: a release's phase, `Paused` or `AwaitingApproval`; without a release under way `Stable`, `Held`,
-    `Starting`, `Rolling`, `InvalidPolicy`, `NoPolicy`, `Gone`, `TwoVersions` or `NoPods`."""
+    `Starting`, `Rolling`, `InvalidPolicy`, `NoPolicy`, `Gone`, `TwoVersions` or `NoPods`; of a pair also
+    `ServingHeld`."""
     tone: Tone
     headline: str
     """What is, in a sentence."""
@@ -174,6 +180,7 @@ def view(world: World, now: datetime, *, stable_pods: tuple[Pod, ...] | None = N
     return WorkloadView(
         namespace=world.namespace,
         name=world.name,
+        title=world.title,
         state=state,
         tone=said.tone,
         headline=said.headline,
@@ -202,7 +209,7 @@ def _told(world: World, decided: Plan) -> Release | None:
     match decided.reason:
         case "Held":
             return progress.rejected(world)
-        case "Stable" | "Gone":
+        case "Stable" | "Gone" | "PointedBack":
             return newest
         case "Rolling" if newest is not None and newest.status.phase is Phase.OVERRIDDEN:
             return newest
@@ -213,7 +220,8 @@ def _pending(world: World, decided: Plan) -> str:
     """Images of a template that nobody runs because the Deployment is paused."""
     deployment = world.deployment
     if deployment is None or not deployment.spec.paused or decided.reason in ("Stable", "Gone", "NoPods"):
-        return ""
+        # Of a pair the idle one isn't paused where a person asks for its template as it is.
+        return manifests.images(deployment.spec.template) if deployment and decided.reason == "Starting" else ""
     running = {rs.spec.template_hash for rs in active(world)}
     if progress.template(world) in running:
         return ""
@@ -258,6 +266,8 @@ def _weight_of_adopted(case: Case, asked: int) -> WeightView:
     """Once the canary's pods are the Deployment's, the Service or the pods themselves tell the weight."""
     old = case.stable.status.ready_replicas if case.stable is not None else 0
     new = case.canary.status.ready_replicas if case.canary is not None else 0
+    if case.pair is not None and not case.switched:
+        return WeightView(asked, 100, "all pods that serve", None)
     if case.switched:
         return WeightView(asked, 100, f"Service {case.services[0].metadata.name} selects only them", None)
     if case.routed and case.pinned:
@@ -268,23 +278,33 @@ def _weight_of_adopted(case: Case, asked: int) -> WeightView:
 
 def _stable_side(world: World, case: Case | None, found: tuple[Pod, ...] | None) -> SideView | None:
     if case is not None:
-        side = case.release.spec.stable
-        return _side("stable", side.image, side.replica_set, side.hash, case.stable, found)
+        side, pair = case.release.spec.stable, case.pair
+        return _side("stable", pair.stable if pair else "", side.image, side.replica_set, side.hash, case.stable, found)
     running = active(world)
     if len(running) != 1:
         return None
     rs = running[0]
     image = manifests.images(rs.spec.template)
-    return _side("stable", image, rs.metadata.name, rs.metadata.labels.get("pod-template-hash", ""), rs, found)
+    name = world.pair.stable if world.pair is not None else ""
+    return _side("stable", name, image, rs.metadata.name, rs.metadata.labels.get("pod-template-hash", ""), rs, found)
 
 
 def _canary_side(case: Case) -> SideView:
     side = case.release.spec.canary
-    return _side("canary", side.image, side.replica_set, side.hash, case.canary, case.world.pods)
+    return _side(
+        "canary",
+        case.release.spec.deployment if case.pair else "",
+        side.image,
+        side.replica_set,
+        side.hash,
+        case.canary,
+        case.world.pods,
+    )
 
 
 def _side(
     role: Literal["stable", "canary"],
+    deployment: str,
     image: str,
     name: str,
     pod_hash: str,
@@ -293,6 +313,7 @@ def _side(
 ) -> SideView:
     return SideView(
         role=role,
+        deployment=deployment,
         image=image,
         replica_set=name,
         hash=pod_hash,

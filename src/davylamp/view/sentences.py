@@ -38,7 +38,8 @@ class Situation(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return self.world.name
+        """As a command has it."""
+        return self.world.spoken
 
     @property
     def rollout(self) -> str:
@@ -178,6 +179,8 @@ def _stable(this: Situation) -> Said:
     assert deployment is not None
     by_hand = deployment.spec.paused and names.PAUSED_BY not in deployment.metadata.annotations
     facts = (f"the Deployment is paused, not by us: {this.rollout} ends that",) if by_hand else ()
+    if this.world.pair is not None:
+        return _pair_at_rest(this, facts)
     if release is None:
         hint = "change its template (`kubectl set image`, `kubectl apply`): that starts a release"
         return Said("good", f"no release yet; {this.decided.message}", facts, (hint,))
@@ -193,9 +196,32 @@ def _stable(this: Situation) -> Said:
     )
 
 
+def _pair_at_rest(this: Situation, facts: tuple[str, ...]) -> Said:
+    """Who serves, and how the idle one is released."""
+    release, pair = this.release, this.world.pair
+    assert pair is not None
+    hint = f"change the template of {pair.canary}, or `davy start {pair.canary}`: that starts a release"
+    if release is None:
+        return Said("good", f"no release yet; {this.decided.message}", facts, (hint,))
+    if release.status.phase is Phase.COMPLETED:
+        return Said("good", _ended(this), facts)
+    return Said("good", _ended(this), (this.decided.message, *facts))
+
+
+def _serving_held(this: Situation) -> Said:
+    world, pair = this.world, this.world.pair
+    assert pair is not None
+    resume = f"`kubectl rollout resume deployment/{pair.stable} -n {world.namespace}`"
+    return Said("bad", this.decided.message, (), (f"set it back, or {resume} rolls it out without steps",))
+
+
 def _held(this: Situation) -> Said:
     rejected = this.release
     assert rejected is not None
+    pair = this.world.pair
+    if pair is not None:
+        fact = f"{pair.stable} ({this.running}) serves; {pair.canary} keeps the rejected template and gets no requests"
+        return Said("bad", _ended(this), (fact,), (f"fix the image of {pair.canary}, or `davy retry {this.name}`",))
     again = any(t.reason == "AppliedAgain" for t in rejected.status.history)
     applied = "; the rejected template was applied again" if again else ""
     fact = (
@@ -221,13 +247,14 @@ def _invalid(this: Situation) -> Said:
     policy = world.policy
     assert policy is not None
     found = len([problem for problem in world.problems if not problem.warning])
-    whose = "" if policy.metadata.name == world.name else f" for Deployment {world.name}"
+    whose = "" if world.pair is not None or policy.metadata.name == world.name else f" for Deployment {world.name}"
     count = "1 problem" if found == 1 else f"{found} problems"
     headline = f"policy {world.namespace}/{policy.metadata.name} can't be used{whose}, {count}:"
     fix = "correct the policy and apply it again (`davy validate -f FILE` checks a file first)"
     if not this.pending:
         return Said("bad", headline, (), (fix,))
-    fact = f"all pods run {this.running}; the Deployment is paused, its template {short(this.pending)} waits"
+    which = "the Deployment" if world.pair is None else world.pair.canary
+    fact = f"all pods run {this.running}; {which} is paused, its template {short(this.pending)} waits"
     return Said("bad", headline, (fact,), (fix, f"{this.rollout} rolls it out without a release"))
 
 
@@ -244,11 +271,13 @@ def _gone(this: Situation) -> Said:
     if any(not problem.warning for problem in this.world.problems):
         return _invalid(this)
     headline = f"there is no Deployment {this.name} in namespace {this.world.namespace}"
+    if this.world.pair is not None:
+        headline = f"{this.decided.message} in namespace {this.world.namespace}"
     facts = (f"its last release, {release.metadata.name}: {_ended(this)}",) if release is not None else ()
     if policy is None:
         return Said("bad", headline, facts)
-    named = policy.spec.target.name == this.name
-    hint = f"create it, or correct spec.target.name of policy {policy.metadata.name}" if named else "create it"
+    named = this.name in policy.spec.target.names
+    hint = f"create it, or correct spec.target of policy {policy.metadata.name}" if named else "create it"
     return Said("bad", headline, facts, (hint,))
 
 
@@ -269,5 +298,6 @@ _WITHOUT_RELEASE: dict[str, Callable[[Situation], Said]] = {
     "InvalidPolicy": _invalid,
     "NoPolicy": _no_policy,
     "Gone": _gone,
+    "ServingHeld": _serving_held,
     "TwoVersions": _two_versions,
 }

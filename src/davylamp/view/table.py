@@ -24,7 +24,7 @@ def table(views: Sequence[WorkloadView], look: Look, now: datetime, *, namespace
 def _row(view: WorkloadView, look: Look, now: datetime, *, namespaces: bool, wide: bool) -> list[Span]:
     row = [Span(view.namespace)] if namespaces else []
     row += [
-        Span(view.name, "strong"),
+        Span(view.title, "strong"),
         Span(_images(view, look, full=wide)),
         Span(view.state, view.tone),
         Span(_step(view)),
@@ -84,7 +84,7 @@ def _without_state(view: WorkloadView, look: Look) -> str:
 def one_line(view: WorkloadView, look: Look, now: datetime, *, why: bool = True) -> str:
     """A workload in a line that changes only when something does: for a log of what happened. `why` is it taken
     back: to be said once, since it may be long."""
-    parts = [f"{view.namespace}/{view.name}"]
+    parts = [f"{view.namespace}/{view.title}"]
     if view.release is not None and view.under_way:
         parts += [
             view.release.name,

@@ -39,7 +39,7 @@ def _head(view: WorkloadView, look: Look, now: datetime) -> Line:
     said = look.text(view.headline)
     if view.state == "InvalidPolicy" or (view.errors and view.state == "Gone"):
         return (Span(said, "bad"),)
-    line: Line = (Span(f"{view.namespace}/{view.name}", "strong"), Span("  "))
+    line: Line = (Span(f"{view.namespace}/{view.title}", "strong"), Span("  "))
     if view.release is not None:
         line += (Span(f"release {view.release.name}", "dim"), Span("  "))
     line += (Span(said, view.tone),)
@@ -111,6 +111,7 @@ def _images(view: WorkloadView) -> dict[str, str]:
 def _side(side: SideView, image: str) -> list[Span]:
     ready: Style = "good" if side.ready >= side.wanted else "waiting"
     pods = f"{side.ready}/{side.wanted} ready" if side.wanted or side.ready else "no pods"
+    image = f"{side.deployment} ({image})" if side.deployment else image
     return [Span(f"  {side.role}", "dim"), Span(image, side.role), Span(pods, ready if side.wanted else "dim")]
 
 

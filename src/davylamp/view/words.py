@@ -74,7 +74,7 @@ def change(stable: str, canary: str, arrow: str) -> str:
 SAME_IMAGE = " (another template)"
 """Told of a canary that has stable's image: something else in its template is different."""
 
-_COMMAND = re.compile(r"`davy (status|watch|history|validate|pause|resume|approve|abort|promote|retry)\b")
+_COMMAND = re.compile(r"`davy (status|watch|history|validate|pause|resume|approve|abort|promote|retry|start|adopt)\b")
 """Those that are about a namespace."""
 
 

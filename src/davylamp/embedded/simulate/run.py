@@ -172,7 +172,7 @@ async def _until_available(cluster: Cluster, stage: Stage) -> None:
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
-                found = cluster.store.get("Deployment", stage.namespace, stage.deployment)
+                found = cluster.store.get("Deployment", stage.namespace, stage.serving or stage.deployment)
                 assert found is not None
                 if (found.get("status") or {}).get("availableReplicas", 0) == stage.replicas:
                     return
@@ -200,7 +200,7 @@ class _Watching:
         self._stage = stage
         self._scenario = scenario
         self._flow = flow
-        self._key = Ref("Deployment", stage.namespace, stage.deployment)
+        self._key = Ref("Deployment", stage.namespace, stage.workload)
         self._began = clock.time()
         self._over = asyncio.Event()
         self._due = False
@@ -362,7 +362,7 @@ def share_of(case: Case, testers: float) -> float:
     canary = {pod.metadata.name for pod in world.pods or ()}
     main = world.endpoints.get(spec.service, frozenset())
     through_main = len(main & canary) / len(main) if main else 0.0
-    if not world.endpoints.get(names.canary_service(spec.service)) or not world.routes:
+    if not world.endpoints.get(spec.canary_service or names.canary_service(spec.service)) or not world.routes:
         return through_main
     aside = 0.0
     for route in world.routes:

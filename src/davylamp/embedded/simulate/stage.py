@@ -12,7 +12,8 @@ from davylamp.api import API_VERSION
 from davylamp.api.objects import IngressClass
 from davylamp.api.parse import parse_policy
 from davylamp.api.problems import Problem
-from davylamp.api.types import ReleasePolicy, Traffic
+from davylamp.api.types import Pair, ReleasePolicy, Traffic
+from davylamp.core.pairs import roles
 from davylamp.embedded.simulate import proxies
 from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
@@ -50,16 +51,26 @@ class Stage(msgspec.Struct, frozen=True):
 
     namespace: str
     deployment: str
+    """The one whose template is changed; of a pair, the idle one."""
     policy: ReleasePolicy
     objects: tuple[Object, ...]
     """Manifests, the policy and the Deployment among them."""
     made_up: tuple[str, ...] = ()
     """Those that nobody gave, as `Service web`."""
     warnings: tuple[Problem, ...] = ()
+    serving: str = ""
+    """Of a pair: the other one, which serves; else empty, since it is the same."""
+
+    @property
+    def workload(self) -> str:
+        """The name under which the controller keeps it."""
+        return min(filter(None, (self.deployment, self.serving)))
 
     @property
     def replicas(self) -> int:
-        return int(self._deployment["spec"].get("replicas", 1))
+        """Pods of the version that serves."""
+        name = self.serving or self.deployment
+        return int(next(obj for obj in self.objects if _is(obj, "Deployment", name))["spec"].get("replicas", 1))
 
     @property
     def image(self) -> str:
@@ -106,16 +117,31 @@ def build(policy: Object, given: Iterable[Object], replicas: int | None = None) 
     label = f"{namespace}/{parsed.metadata.name}"
     wrong = [problem for problem in problems_of_policy(parsed) if not problem.warning]
     made = [] if wrong else _made_up(parsed, placed)
-    objects = [_scaled(obj, replicas) for obj in (*placed, *made)]
+    pair = _places(parsed, [*placed, *made]) if not wrong else None
+    scaled = {pair.stable} if pair is not None else {obj["metadata"]["name"] for obj in (*placed, *made)}
+    objects = [_scaled(obj, replicas if obj["metadata"]["name"] in scaled else None) for obj in (*placed, *made)]
     if not any(_is(obj, "IngressClass", "nginx") for obj in objects):
         objects.append(INGRESS_CLASS)
     index = _index(namespace, [wanted, *objects], label)
     problems = review(parsed, index)
     if wrong or any(not problem.warning for problem in problems):
         raise Unusable(label, wrong or problems)
-    deployment = min(target.metadata.name for target in index.targets_of(parsed))
     told = tuple(f"{obj['kind']} {obj['metadata']['name']}" for obj in made)
+    if pair is not None:
+        return Stage(namespace, pair.canary, parsed, (*objects, wanted), told, problems, pair.stable)
+    deployment = min(target.metadata.name for target in index.targets_of(parsed))
     return Stage(namespace, deployment, parsed, (*objects, wanted), told, problems)
+
+
+def _places(policy: ReleasePolicy, objects: Iterable[Object]) -> Pair | None:
+    """Which of a pair's Deployments serves."""
+    pair, traffic = policy.spec.target.pair, policy.spec.traffic
+    if pair is None:
+        return None
+    found = {(obj["kind"], obj["metadata"]["name"]): obj for obj in objects}
+    deployments = {name: _decoded(obj) for (kind, name), obj in found.items() if kind == "Deployment"}
+    service = found.get(("Service", (traffic.service or "") if traffic is not None else ""))
+    return roles(pair, (), _decoded(service) if service is not None else None, deployments)
 
 
 def _index(namespace: str, objects: Iterable[Object], label: str) -> NamespaceObjects:
@@ -172,6 +198,8 @@ def _made_up(policy: ReleasePolicy, given: Sequence[Object]) -> list[Object]:
     """What the policy names and nobody gave: its Deployment, its Service, its Ingresses."""
     namespace, target, traffic = policy.metadata.namespace, policy.spec.target, policy.spec.traffic
     made: list[Object] = []
+    if target.pair is not None:
+        return _pair_made_up(policy, target.pair, given)
     labels = target.match_labels or {}
     deployment = next((obj for obj in given if obj["kind"] == "Deployment" and _targeted(obj, policy)), None)
     if deployment is None:
@@ -210,6 +238,38 @@ def _routes(namespace: str, traffic: Traffic, service: str, given: Sequence[Obje
                 manifest = {"apiVersion": kind_of(kind).api_version, "kind": kind, "metadata": meta, "spec": spec}
                 made.append(_placed(manifest, namespace))
     return made
+
+
+def _pair_made_up(policy: ReleasePolicy, pair: Pair, given: Sequence[Object]) -> list[Object]:
+    """Both Deployments, the Services, and the Ingresses, as far as nobody gave them."""
+    namespace, traffic = policy.metadata.namespace, policy.spec.traffic
+    known = {(obj["kind"], obj["metadata"]["name"]): obj for obj in given}
+    app, made = policy.metadata.name, list[Object]()
+    for name, replicas in ((pair.stable, REPLICAS), (pair.canary, 0)):
+        if ("Deployment", name) not in known:
+            one = _deployment(namespace, name, {})
+            labels = {"app": app, "version": name}
+            one["spec"] |= {"replicas": replicas, "selector": {"matchLabels": labels}}
+            one["spec"]["template"]["metadata"] = {"labels": labels}
+            made.append(one)
+    if traffic is None or not traffic.service:
+        return made
+    pods = {
+        obj["metadata"]["name"]: obj["spec"]["selector"].get("matchLabels") or {}
+        for obj in (*given, *made)
+        if obj["kind"] == "Deployment"
+    }
+    both = dict(pods[pair.stable].items() & pods[pair.canary].items())
+    services = {traffic.service: pods[pair.stable] if traffic.routes else both}
+    if traffic.routes:
+        services[traffic.canary_service or f"{traffic.service}-canary"] = pods[pair.canary]
+    made += [
+        _service(namespace, name, selector) for name, selector in services.items() if ("Service", name) not in known
+    ]
+    routes = [route.ingress for route in traffic.routes if route.ingress is not None]
+    wanted = [(route.name, traffic.service) for route in routes]
+    made += [_ingress(namespace, name, to) for name, to in wanted if ("Ingress", name) not in known]
+    return made + _routes(namespace, traffic, traffic.service, given)
 
 
 def _targeted(obj: Object, policy: ReleasePolicy) -> bool:
