@@ -195,7 +195,7 @@ def test_a_bad_service(given: ReleasePolicy, objects: NamespaceObjects, expected
         (
             cluster(ingress("rival", [("web.example", "/", "web2")], annotations=CANARY)),
             'Ingress "web": Ingress "rival" is a canary at web.example/ already, and only the oldest one counts: '
-            "delete it",
+            "delete it, or `davy adopt rival`",
         ),
     ],
 )
@@ -255,7 +255,7 @@ WHAT_WORKS = (
             policy(),
             cluster(ingress("rival", [("web.example", "/", "web2")], annotations=CANARY)),
             'Ingress "web": Ingress "rival" is a canary at web.example/ already, and only the oldest one counts: '
-            "delete it",
+            "delete it, or `davy adopt rival`",
         ),
         (
             policy(),
@@ -264,7 +264,7 @@ WHAT_WORKS = (
                 ingress("rival", [("i.example", "/", "web2")], annotations=CANARY),
             ),
             'Ingress "web": Ingress "rival" is a canary at i.example/ of Ingress internal already, and only the '
-            "oldest one counts: delete it",
+            "oldest one counts: delete it, or `davy adopt rival`",
         ),
         (
             policy(),

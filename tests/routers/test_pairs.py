@@ -166,7 +166,7 @@ def test_nothing_is_wrong_with(given: ReleasePolicy, objects: tuple[Watched, ...
             (BY_HAND,),
             (),
             'spec.traffic.routes[0].ingress.name: Ingress "web": Ingress "web-canary" is a canary at web.example/ '
-            "already, and only the oldest one counts: delete it",
+            "already, and only the oldest one counts: delete it, or `davy adopt web-canary`",
         ),
         (
             of(routed=False, steps=[Step(30), Step(100)]),

@@ -183,6 +183,28 @@ def validate(
     _run(validate(_where(ctx, kubeconfig, context, namespace), files, output, offline=offline))
 
 
+@app.command(rich_help_panel=SET_UP)
+def adopt(
+    ctx: typer.Context,
+    name: Name,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Make the policy, and start the release at the present weight.")
+    ] = False,
+    namespace: Namespace = None,
+    reason: Reason = "",
+    output: OutputOption = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Turn a canary made by hand (two Deployments, two Services, a canary Ingress) into a release at its weight.
+
+    Without --apply nothing is written: the policy is printed.
+    """
+    from davylamp.cli.adopt import adopt
+
+    _run(adopt(_where(ctx, kubeconfig, context, namespace), name, output, apply=apply, reason=reason))
+
+
 # --- steer ---
 
 

@@ -134,7 +134,7 @@ def _neighbours(
         for place, _ in places_of(sender, service) if together(sender, ingress) else ():
             found.errors += (
                 f'{name}: Ingress "{other.metadata.name}" is a canary at {place}{at_sender} already, '
-                "and only the oldest one counts: delete it"
+                f"and only the oldest one counts: delete it, or `davy adopt {other.metadata.name}`"
                 for other in objects.ingresses_at(place)
                 if is_canary(other) and not ours(other) and other.metadata.name != given and together(other, ingress)
             )
