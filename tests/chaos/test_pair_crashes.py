@@ -1,0 +1,88 @@
+"""As `test_crashes`, for two Deployments that take turns: whatever happens to one write, the end is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from davylamp.core.actions import Ref
+from davylamp.embedded.clock import LoopClock, run
+from tests.chaos.faulty import Crash, Fault, Lost
+from tests.chaos.shop import V1, V2, V3, Deed, Shop, image_of, shop
+from tests.chaos.test_crashes import settled
+from tests.embedded.test_pairs import begin, served, sizes
+
+STEPS: list[dict[str, Any]] = [{"weight": 25, "hold": "1m"}, {"weight": 50, "approve": True}, {"weight": 100}]
+WAYS: dict[str, tuple[dict[str, Any], tuple[Deed, ...]]] = {
+    "promotion": ({}, (lambda here: here.command(approved={"step": 2}),)),
+    "promotion under one Service": ({"routed": False}, (lambda here: here.command(approved={"step": 2}),)),
+    "a canary made by hand, aborted": ({"by_hand": 0}, (lambda here: here.command(abort={}),)),
+    "abort under one Service": ({"routed": False}, (lambda here: here.command(abort={}),)),
+    "a newer version": (
+        {},
+        (lambda here: here.set_image(V3, "web-v2"), lambda here: here.command(promote={})),
+    ),
+}
+FAULTS: dict[str, Fault] = {"dies after": Crash("after"), "never hears": Lost()}
+
+
+async def carried_out(here: Shop, way: str, number: int = 0, fault: Fault | None = None) -> list[tuple[str, Ref]]:
+    """The whole way, with the fault at the write of this number; the writes that were tried."""
+    spec, deeds = WAYS[way]
+    process = here.start_controller()
+    await begin(here, **({"steps": STEPS} | spec))
+    tried: list[tuple[str, Ref]] = []
+
+    def happens(count: int, verb: str, ref: Ref) -> Fault | None:
+        tried.append((verb, ref))
+        return fault if len(tried) == number else None
+
+    process.api.fault = happens
+    here.set_image(V2, "web-v2")
+    await settled(here, happens)
+    for deed in deeds:
+        deed(here)
+        await settled(here, happens)
+    return tried
+
+
+def ended(way: str, number: int = 0, fault: Fault | None = None) -> tuple[dict[str, Any], list[tuple[str, Ref]]]:
+    async def main(clock: LoopClock) -> tuple[dict[str, Any], list[tuple[str, Ref]]]:
+        async with shop(clock) as here:
+            tried = await carried_out(here, way, number, fault)
+            return state(here), tried
+
+    return run(main)
+
+
+def state(here: Shop) -> dict[str, Any]:
+    """What an end is compared by."""
+    releases = [(r["spec"]["canary"].get("image"), r.get("status", {}).get("phase")) for r in here.list("Release")]
+    rules = [
+        (i["metadata"]["name"], sorted((i["metadata"].get("annotations") or {}).items())) for i in here.list("Ingress")
+    ]
+    return {
+        "releases": sorted(releases),
+        "sizes": sizes(here),
+        "served": served(here),
+        "pods": sorted(image_of(pod) for pod in here.list("Pod")),
+        "selectors": sorted(
+            (s["metadata"]["name"], s["spec"]["selector"]["app"], s["spec"]["selector"].get("version"))
+            for s in here.list("Service")
+        ),
+        "ingresses": sorted(rules),
+        "paused": [bool(here.get("Deployment", name)["spec"].get("paused")) for name in ("web-v1", "web-v2")],
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_happens_to_one_write_of_a_pair_the_end_is_the_same(way: str, fault: str) -> None:
+    expected, writes = ended(way)
+    assert len(expected["served"]) == 1
+    assert expected["served"] <= {V1, V2, V3}
+    assert len(writes) >= 8
+    for number in range(1, len(writes) + 1):
+        found, _ = ended(way, number, FAULTS[fault])
+        assert found == expected, f"write {number}: {writes[number - 1]}"
