@@ -12,6 +12,7 @@ from tests.chaos.faulty import Crash, Fault, Lost
 from tests.chaos.shop import V1, V2, V3, Deed, Shop, image_of, shop
 from tests.chaos.test_crashes import settled
 from tests.embedded.test_pairs import begin, served, sizes
+from tests.kube.controllers import NAMESPACE
 
 STEPS: list[dict[str, Any]] = [{"weight": 25, "hold": "1m"}, {"weight": 50, "approve": True}, {"weight": 100}]
 WAYS: dict[str, tuple[dict[str, Any], tuple[Deed, ...]]] = {
@@ -86,3 +87,23 @@ def test_whatever_happens_to_one_write_of_a_pair_the_end_is_the_same(way: str, f
     for number in range(1, len(writes) + 1):
         found, _ = ended(way, number, FAULTS[fault])
         assert found == expected, f"write {number}: {writes[number - 1]}"
+
+
+def test_a_look_under_the_other_name_of_a_pair_changes_nothing() -> None:
+    async def main(clock: LoopClock) -> None:
+        async with shop(clock) as here:
+            process = here.start_controller()
+            await begin(here, steps=STEPS)
+            here.set_image(V2, "web-v2")
+            await here.rest()
+            here.set_image(V3, "web-v2")
+            for _ in range(40):
+                process.controller.queue.add(Ref("Deployment", NAMESPACE, "web-v2"))
+                await here.pass_time(0.2)
+                phases = [r.get("status", {}).get("phase", "Pending") for r in here.list("Release")]
+                assert len([phase for phase in phases if phase != "Superseded"]) <= 1, phases
+            here.command(promote={})
+            await here.rest()
+            assert (served(here), sizes(here)) == ({V3}, (0, 4))
+
+    run(main)

@@ -316,6 +316,11 @@ class Controller:
     # --- one Deployment ---
 
     async def _look_at_deployment(self, key: Ref) -> None:
+        workload = self._known.workload_of(key.namespace, key.name)
+        if workload != key.name:
+            # It has become one of a pair since this was asked for. One key for both: two would act at the same time.
+            self._ask(Ref("Deployment", key.namespace, workload))
+            return
         logs: dict[str, str] = {}
         who: dict[Ref, str] = {}
         for _ in range(PASSES):
