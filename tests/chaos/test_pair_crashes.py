@@ -8,6 +8,8 @@ import pytest
 
 from davylamp.core.actions import Ref
 from davylamp.embedded.clock import LoopClock, run
+from davylamp.embedded.cluster import CONTROLLER
+from davylamp.kube.takeback import take_back
 from tests.chaos.faulty import Crash, Fault, Lost
 from tests.chaos.shop import V1, V2, V3, Deed, Shop, image_of, shop
 from tests.chaos.test_crashes import settled
@@ -105,5 +107,25 @@ def test_a_look_under_the_other_name_of_a_pair_changes_nothing() -> None:
             here.command(promote={})
             await here.rest()
             assert (served(here), sizes(here)) == ({V3}, (0, 4))
+
+    run(main)
+
+
+@pytest.mark.parametrize("spec", [{}, {"routed": False}], ids=["two Services", "one Service"])
+def test_an_uninstall_without_a_controller_takes_a_pair_back(spec: dict[str, Any]) -> None:
+    async def main(clock: LoopClock) -> None:
+        async with shop(clock) as here:
+            here.start_controller()
+            await begin(here, **({"steps": STEPS} | spec))
+            here.set_image(V2, "web-v2")
+            await here.rest()
+            await here.kill_controllers()
+            here.command(abort={})
+            api = here.cluster.api(CONTROLLER)
+            release = await api.read(Ref("Release", NAMESPACE, here.release["metadata"]["name"]))
+            assert release is not None
+            await take_back(api, clock, release, clock.time() + 600)
+            assert (served(here), sizes(here)) == ({V1}, (4, 0))
+            assert here.phase == "RolledBack"
 
     run(main)
