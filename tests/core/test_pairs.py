@@ -6,10 +6,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from davylamp.api.types import Pair as TakingTurns
+from davylamp.api.types import Phase, ReleaseStatus
 from davylamp.core import names
 from davylamp.core.actions import Delete, Patch
+from davylamp.core.pairs import roles
 from tests.core.model import Crash, Json
 from tests.core.pair_model import V1, V2, V3, Pair, pair_policy, until_step, weights
 from tests.core.test_release import CRASHING
@@ -396,3 +400,16 @@ def test_nothing_is_written_while_nothing_changes() -> None:
             cluster.now += timedelta(minutes=5)
             cluster.look()
         assert len(cluster.writes) == before
+
+
+def test_of_two_releases_made_in_one_second_the_one_under_way_says_who_serves() -> None:
+    """Their names decide their order then, which says nothing."""
+    cluster = started([{"weight": 100, "approve": True}], routed=False)
+    cluster.run()
+    assert (cluster.size("web-v1"), cluster.size("web-v2")) == (0, 4)
+    world = cluster.world()
+    (under_way,) = world.releases
+    over = msgspec.structs.replace(under_way, status=ReleaseStatus(phase=Phase.SUPERSEDED))
+    deployments = {d.metadata.name: d for d in (world.deployment, world.partner) if d is not None}
+    pair = TakingTurns("web-v1", "web-v2")
+    assert roles(pair, (under_way, over), None, deployments) == pair

@@ -88,10 +88,10 @@ def _policy(known: Known, key: Ref, active: Release | None) -> ReleasePolicy | N
 
 def _pair(known: Known, namespace: str, releases: tuple[Release, ...], policy: ReleasePolicy | None) -> Pair | None:
     """The two Deployments of a pair in their present places, None for a Deployment by itself."""
-    newest = releases[-1] if releases else None
-    if newest is not None and newest.active:
-        at_start = newest.spec.pair
-        return Pair(stable=at_start.stable, canary=newest.spec.deployment) if at_start is not None else None
+    active = next((release for release in reversed(releases) if release.active), None)
+    if active is not None:
+        at_start = active.spec.pair
+        return Pair(stable=at_start.stable, canary=active.spec.deployment) if at_start is not None else None
     return _places(known, policy, releases) if policy is not None else None
 
 

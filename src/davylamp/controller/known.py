@@ -317,10 +317,12 @@ def _service_of(endpoint_slice: EndpointSlice) -> list[tuple[str, str]]:
     return [(endpoint_slice.metadata.namespace, endpoint_slice.service)]
 
 
-def _age(release: Release) -> tuple[str, int, str]:
-    """Creation times are whole seconds: among those of one second the order of attempts and names decides."""
-    meta = release.metadata
-    return (meta.creation_timestamp.isoformat() if meta.creation_timestamp else "~", release.spec.attempt, meta.name)
+def _age(release: Release) -> tuple[str, str, int, str]:
+    """Creation times are whole seconds: among those of one second the one that ended first is the older one, and then
+    the order of attempts and names decides."""
+    meta, ended = release.metadata, release.status.finished_at
+    created = meta.creation_timestamp.isoformat() if meta.creation_timestamp else "~"
+    return (created, ended.isoformat() if ended is not None else "~", release.spec.attempt, meta.name)
 
 
 def _outcome(release: Release) -> object:

@@ -68,9 +68,9 @@ def roles(
 ) -> Pair:
     """The two in their present places. `releases` are theirs, oldest first; `service` is the one that routes send to,
     or that has both."""
-    newest = releases[-1] if releases else None
-    if newest is not None and newest.active:
-        return _of(newest) or pair
+    active = next((release for release in reversed(releases) if release.active), None)
+    if active is not None:
+        return _of(active) or pair
     one, other = deployments.get(pair.stable), deployments.get(pair.canary)
     if one is not None and other is not None:
         pods = one.spec.replicas > 0, other.spec.replicas > 0
@@ -80,7 +80,7 @@ def roles(
             return pair
         if pods == (False, True) or (found == "canary" and pods[0] == pods[1]):
             return swapped(pair)
-    remembered = _of(newest) if newest is not None else None
+    remembered = _of(releases[-1]) if releases else None
     return remembered if remembered is not None and set(remembered.names) == set(pair.names) else pair
 
 

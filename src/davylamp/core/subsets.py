@@ -49,7 +49,6 @@ def everything(case: Case, pods: int, now: datetime) -> Unready | None:
 
 def away(case: Case, now: datetime) -> Unready | None:
     """No request goes to the canary's subset any more."""
-    spec = case.release.spec
     if any(case.selected_by(service) == "canary" for service in case.services):
         return Unready("letting the Services offer both versions' pods", case.select(None))
     if case.services and all(case.selected_by(service) == "stable" for service in case.services):
