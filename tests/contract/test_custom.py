@@ -73,7 +73,7 @@ PROBLEMS: list[tuple[Json, str]] = [
     ({"steps": [{"hold": "1s"}]}, "spec.steps[0].weight: Required value"),
     ({"steps": [{"weight": "x"}]}, 'spec.steps[0].weight in body must be of type integer: "string"'),
     ({"onFailure": "panic"}, 'spec.onFailure: Unsupported value: "panic": supported values: "hold", "revert"'),
-    ({"target": {}}, "a policy targets one Deployment or all with some labels: set exactly one of name, matchLabels"),
+    ({"target": {}}, "a policy targets one Deployment, all with some labels, or a pair"),
     ({"target": {"name": "a", "matchLabels": {"a": "b"}}}, "set exactly one of name, matchLabels"),
     ({"target": {"matchLabels": {}}}, "name at least one label: none would target every Deployment"),
     ({"steps": [{"weight": 50}, {"weight": 10}]}, "weights must rise from step to step"),
