@@ -79,8 +79,11 @@ def writes() -> None:
             'jsonpath={.status.conditions[?(@.type=="Ready")].status}',
         )
         available = ("-n", NS, "get", "deployment", "web", "-o", "jsonpath={.status.availableReplicas}")
+        marked = ("-n", NS, "get", "deployments", "-l", MARK, "-o", "name")
         lab.wait(
-            lambda: lab.kubectl(*ready) == "True" and lab.kubectl(*available) == "4", 60, "the policy and the pods"
+            lambda: lab.kubectl(*ready) == "True" and lab.kubectl(*available) == "4" and lab.kubectl(*marked),
+            60,
+            "the policy, the pods and the gate's mark",
         )
         ours, everybody = Audit(lab), Audit(lab, None)
         lab.kubectl("-n", NS, "set", "image", "deployment/web", "main=hellok8s:v2")

@@ -132,7 +132,9 @@ def finish(case: Case, now: datetime) -> Plan:
     assert deployment is not None
     assert canary is not None
     ours = case.template == case.release.spec.template
-    if ours and deployment.spec.paused:
+    n = deployment.spec.replicas
+    if ours and min(canary.spec.replicas, canary.status.available_replicas) < n:
+        # The Deployment's own rolling update does the rest.
         actions += case.unpause()
     leftover = not ours and stable is not None and stable.spec.replicas > 0
     if leftover and case.switched and stable is not None:
@@ -143,9 +145,11 @@ def finish(case: Case, now: datetime) -> Plan:
         return Plan(tuple(actions), "Promoting", "the canary's pods are the Deployment's now")
     if stable is not None and stable.status.replicas > 0:
         return Plan((), "Promoting", f"{stable.status.replicas} pods of the old version are still going")
-    if ours and canary.status.available_replicas < deployment.spec.replicas:
-        ready = f"{canary.status.available_replicas} of {deployment.spec.replicas} pods"
-        return Plan((), "Promoting", f"{ready} run the new version")
+    if ours and canary.status.available_replicas < n:
+        return Plan((), "Promoting", f"{canary.status.available_replicas} of {n} pods run the new version")
+    if ours and deployment.spec.paused and deployment.status.replicas != canary.status.replicas:
+        # While the Deployment controller still writes its status, a patch of ours would only meet with a conflict.
+        return Plan((), "Promoting", "the Deployment has yet to count them")
     return _tidy(case, now)
 
 
@@ -179,7 +183,8 @@ def _finish_pair(case: Case, now: datetime) -> Plan:
 
 def _tidy(case: Case, now: datetime) -> Plan:
     """The user's Service as it was, our own objects gone, and the end told."""
-    actions: list[Action] = [*case.select(None), *case.lead(None)]
+    ours = case.template == case.release.spec.template
+    actions: list[Action] = [*(case.unpause() if ours else ()), *case.select(None), *case.lead(None)]
     refs = [ref for route in case.world.routes for ref in route.refs]
     wait = case.settled(*refs, seconds=settle_of(case, kinds(case)).seconds)
     made = unmade(case)
