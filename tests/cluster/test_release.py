@@ -228,8 +228,8 @@ WRITES = [
     "patch Release status",
     "patch Service",
     "patch ReplicaSet",
-    "patch Deployment",
     "delete Service",
+    "patch Deployment",
     "patch Service",
     "patch Release status",
 ]
