@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -12,6 +11,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,7 +140,8 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     def missing(module: str) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(importlib, "import_module", missing)
+    # In the command only: what others import under this roof for the first time would stay missing.
+    monkeypatch.setattr(command, "importlib", SimpleNamespace(import_module=missing))
     result = davy("demo", "--cluster", cluster)
     assert result.code == exits.FAILED
     assert re.fullmatch(rf"davy: davy demo --cluster {cluster} needs the package \S+: pip install .*\n", result.err)
