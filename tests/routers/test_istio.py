@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from davylamp.api.objects import VirtualService
@@ -406,6 +406,14 @@ def sent(spec: Json, request: istio_decision.Request) -> dict[str, float]:
     return found
 
 
+# Istio ignores the labels in an entry that names gateways.
+@example(
+    [http(to("web"), match=[{"gateways": ["mesh"], "sourceLabels": {"team": "other"}}])],
+    Exposure(0, (Match(source_labels={"team": "shop"}),)),
+    matching.Request(source_labels={"team": "shop"}),
+    "/",
+    "mesh",
+)
 @given(ROUTES, EXPOSURES, REQUESTS, st.sampled_from(["/", "/a/b", "/b"]), st.sampled_from(["mesh", "edge"]))
 @settings(deadline=None, max_examples=200)
 def test_the_chosen_reach_the_canary_by_the_weight_others_do_and_nobody_else_notices(

@@ -81,11 +81,16 @@ def _from(labels: dict[str, str], entry: Json) -> Json | None:
     gateways = entry.get("gateways")
     if gateways and MESH not in gateways:
         return None
-    given = entry.get("sourceLabels") or {}
+    given = _labels(entry)
     if any(given.get(key, value) != value for key, value in labels.items()):
         return None
     kept = {key: value for key, value in entry.items() if key != "gateways"}
     return {**kept, "sourceLabels": {**given, **labels}}
+
+
+def _labels(entry: Json) -> Json:
+    """Of the pods that an entry is about."""
+    return {} if entry.get("gateways") else entry.get("sourceLabels") or {}
 
 
 def _header_name(field: str, wanted: TextMatch) -> str:
@@ -143,7 +148,8 @@ def holds(wanted: Json, value: str | None, *, ignore_case: bool = False) -> bool
 def read_back(entry: Json, original: list[Json]) -> Match | None:
     """The match that was added to one of `original` (none: to no condition at all) and gave `entry`; None where it
     has none of ours, or not only what we write."""
-    bases = [base for base in original or [{}] if _within(base, entry)]
+    plain = [{**base, "sourceLabels": _labels(base)} for base in original or [{}]]
+    bases = [base for base in plain if _within(base, entry)]
     base = max(bases, key=lambda b: len(str(b)), default=None)
     if base is None:
         return None
