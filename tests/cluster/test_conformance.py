@@ -80,7 +80,7 @@ BEDS: dict[str, Made] = {
     "HTTPRoute-mesh": Made(
         HTTP_ROUTE,
         lambda shop: [gateway_route("HTTPRoute", {"group": "", "kind": "Service", "name": "web"})],
-        lambda lab: {"mesh": True, "lacks": frozenset({"mirror"})},  # no GatewayClass tells about a mesh
+        lambda lab: {"mesh": True},
         SOME,
     ),
     "GRPCRoute-Istio": Made(

@@ -199,7 +199,11 @@ def _tidy(case: Case, now: datetime) -> Plan:
         return Plan(tuple(actions), "Promoting", "clearing up")
     if case.canary_services:
         return Plan((), "Promoting", "the canary's Service is going")
-    release = case.release
+    release, deployment = case.release, case.deployment
+    assert deployment is not None
+    if ours and deployment.status.observed_generation < deployment.metadata.generation:
+        # Whoever waits for the end finds the Deployment at rest, too.
+        return Plan((), "Promoting", "the Deployment has yet to see that it goes on")
     message = f"all pods run {release.spec.canary.image}"
     kept = release.keeping
     done = status.entered(
