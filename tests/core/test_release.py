@@ -12,6 +12,7 @@ import pytest
 from davylamp.api.objects import HASH_LABEL
 from davylamp.core import names
 from davylamp.core.actions import Create, Delete, Patch
+from davylamp.core.plan import plan
 from tests.core.model import Cluster, Crash, Json, policy_spec
 
 TESTERS: Json = {"header": {"name": "X-Canary", "exact": "true"}}
@@ -101,6 +102,18 @@ def test_a_completed_release_tells_how_long_it_took() -> None:
     assert re.fullmatch(
         r"release web-\w+-1 completed in 2 min \d+ s: all pods run hellok8s:v2", cluster.events[0].message
     )
+
+
+def test_a_release_is_completed_when_the_deployments_controller_has_seen_that_it_goes_on() -> None:
+    cluster = started(10, 100)
+    cluster.run()
+    cluster.release["status"]["phase"] = "Promoting"
+    web = cluster.get("Deployment", "web")
+    web["metadata"]["generation"] += 1
+    decided = plan(cluster.world(), cluster.now)
+    assert (decided.actions, decided.message) == ((), "the Deployment has yet to see that it goes on")
+    web["status"]["observedGeneration"] += 1
+    assert plan(cluster.world(), cluster.now).reason == "Completed"
 
 
 def test_the_canary_belongs_to_its_release_from_its_first_write() -> None:
