@@ -347,8 +347,11 @@ LINES: dict[str, tuple[Json, Callable[[Shop], list[Json]], Callable[[Lab], str]]
 
 
 @pytest.fixture(scope="module")
-def lines(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
-    """All of them, under way."""
+def lines(
+    request: pytest.FixtureRequest, installed: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """All of them that are asked for, under way."""
+    asked = {item.name for item in request.session.items}
     log: Path = tmp_path_factory.mktemp("lines") / "controller.log"
     with Controller(installed, log) as controller, ThreadPoolExecutor(len(LINES)) as pool:
         killable = Killable(controller)
@@ -357,6 +360,7 @@ def lines(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 installed, route, objects, url(installed), killable, RELEASES if name != "Ingress" else INGRESS_RELEASES
             )
             for name, (route, objects, url) in LINES.items()
+            if any(item.endswith(f"[{name}]") for item in asked)
         }
         yield {name: pool.submit(line.run) for name, line in made.items()}
 
