@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from davylamp.api.objects import DestinationRule, Meta, VirtualService
+from davylamp.api.objects import VirtualService
 from davylamp.api.types import Match, TextMatch
 from davylamp.core import matching, names
 from davylamp.core.world import Exposure, Route, RouteContext
@@ -307,16 +307,6 @@ def test_by_subsets_too_what_somebody_edited_is_theirs_without_ours(edit: list[J
     again = after(found, Exposure(10), subsets=True)
     assert bound(again, subsets=True).effective(CONTEXT) == Exposure(10)
     assert after(again, None, subsets=True).spec["http"] == [http(*left)]
-
-
-@pytest.mark.parametrize(("gateways", "exported"), [(["edge"], None), (["edge", "mesh"], ["."]), (None, ["."])])
-def test_gateways_see_the_subsets_wherever_they_are(gateways: list[str] | None, exported: list[str] | None) -> None:
-    users = DestinationRule(Meta(name="web", namespace=NAMESPACE), {"host": "web", "exportTo": ["."]})
-    found = vs(http(to("web")))
-    if gateways is not None:
-        found = msgspec.structs.replace(found, spec={**found.spec, "gateways": gateways})
-    (ours,) = msgspec.structs.replace(bound(found, subsets=True), rules=(users,)).prepared(CONTEXT).present
-    assert ours["spec"].get("exportTo") == exported
 
 
 @given(EXPOSURES)

@@ -30,14 +30,12 @@ def prepared(users: tuple[DestinationRule, ...], about_canary: tuple[Destination
     return _wanted(ours, spec, at.canary_service, at)
 
 
-def subsets(known: tuple[DestinationRule, ...], at: RouteContext, *, everywhere: bool) -> Wanted:
+def subsets(known: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
     """A rule of ours with the two subsets. Istio takes the subsets of all rules for a host together, and the user's
-    policy for all of them, where the rules are for the same clients (`mergeDestinationRule`). `everywhere` is for
-    routes of gateways alone, which may be in any namespace: one that doesn't see the subsets answers 503."""
+    policy for all of them, where the rules are for the same clients (`mergeDestinationRule`)."""
     users = [rule for rule in known if not is_ours(rule, at)]
     theirs: Json = users[0].spec if users else {}
-    kept = ("workloadSelector",) if everywhere else ("exportTo", "workloadSelector")
-    same: Json = {key: theirs[key] for key in kept if key in theirs}
+    same: Json = {key: theirs[key] for key in ("exportTo", "workloadSelector") if key in theirs}
     pods = ((istio_split.STABLE, at.stable_hash), (istio_split.CANARY, at.canary_hash))
     found = [{"name": name, "labels": {HASH_LABEL: value}} for name, value in pods]
     spec: Json = {"host": theirs.get("host", at.service), **same, "subsets": found}

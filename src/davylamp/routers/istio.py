@@ -78,14 +78,8 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
     def prepared(self, context: RouteContext) -> Wanted:
         """What the user's DestinationRule says, said of the canary's Service as well."""
         if self.subsets:
-            return destination_rules.subsets(self.rules, context, everywhere=not self._meshed)
+            return destination_rules.subsets(self.rules, context)
         return destination_rules.prepared(self.rules, self.canary_rules, context)
-
-    @property
-    def _meshed(self) -> bool:
-        """True where sidecars have it, too."""
-        found = self.virtual_service
-        return found is None or MESH in (found.spec.get("gateways") or [MESH])
 
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
         return destination_rules.remains((*self.rules, *self.canary_rules), context)
@@ -127,7 +121,7 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         sides = Sides(self.namespace, self.service, "", self.routes, self.subsets)
         for index, text in istio_split.clashes(spec, exposure, sides):
             found.append(Refusal(f"{text}: name other HTTP routes, or match by something else", index))
-        if not self._meshed:
+        if MESH not in (spec.get("gateways") or [MESH]):
             text = 'pods are known to sidecars only, and "mesh" is not among spec.gateways: add it, or leave this out'
             found += [Refusal(text, i, "sourceLabels") for i, m in enumerate(exposure.match) if m.source_labels]
         http = any(
