@@ -281,7 +281,10 @@ EDITS: dict[str, Callable[[Json], Json]] = {
     "ingress": _ingress,
     "httproute": _http_route,
     "virtualservice": _virtual_service,
-    "destinationrule": lambda obj: _labelled(obj, exportTo=["."]),
+    # Not `exportTo`, with which subsets don't work (docs/istio.md).
+    "destinationrule": lambda obj: _labelled(
+        obj, trafficPolicy={"connectionPool": {"http": {"http1MaxPendingRequests": 500, "maxRetries": 7}}}
+    ),
     "gateway": lambda obj: obj,
 }
 
