@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from davylamp.core.actions import Ref
+from davylamp.core.actions import Patch, Ref
 from davylamp.kube.errors import ApiError
 from davylamp.kube.lease import Election
 from tests.kube.fake import FakeApi, FakeClock
@@ -87,6 +87,33 @@ async def test_a_leader_that_stops_hands_over_at_once(rig: Rig) -> None:
     await rig.clock.advance(3)
     assert rig.leaders == ["b"]
     assert rig.api.objects[LEASE]["spec"]["leaseTransitions"] >= 1
+
+
+@pytest.mark.parametrize("lands", ["before it stops", "while it gives the lease back"])
+async def test_a_renewal_that_is_cut_off_by_the_end_does_not_keep_the_lease(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, lands: str
+) -> None:
+    first = rig.join("a")
+    await rig.clock.advance(1)
+    patch, late = rig.api.patch, list[Patch]()
+
+    async def lose_the_answer(action: Patch) -> None:
+        monkeypatch.setattr(rig.api, "patch", patch_after_late_ones)
+        late.append(action)
+        if lands == "before it stops":
+            await patch(late.pop())
+        await asyncio.Event().wait()
+
+    async def patch_after_late_ones(action: Patch) -> object:
+        while late:
+            await patch(late.pop())
+        return await patch(action)
+
+    monkeypatch.setattr(rig.api, "patch", lose_the_answer)
+    await rig.clock.advance(5)
+    await first.stop()
+    assert not late
+    assert rig.holder is None
 
 
 async def test_a_leader_that_dies_is_followed_within_its_duration_and_a_try(rig: Rig) -> None:

@@ -29,6 +29,8 @@ RENEW = 5.0
 """Seconds between renewals that succeed."""
 RETRY = 2.0
 """Seconds between tries, up to 20 % more by chance."""
+GIVE_BACK = 3.0
+"""Seconds that giving the Lease back may take at the end."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Election:
         self._ref = ref
         self._identity = identity
         self._seen: _Seen | None = None
+        self._unanswered = False
+        """A write was begun whose outcome is not known: it may have landed."""
         self._renewed_at = 0.0
         self._trouble = ""
 
@@ -113,6 +117,8 @@ class Election:
             if not await self._take():
                 return False
         except ApiError as error:
+            if error.code:
+                self._unanswered = False
             if error.conflict or error.already_exists:
                 if self._seen is not None and self._seen.holder == self._identity:
                     self._seen = None  # Somebody wrote it: look who.
@@ -155,7 +161,10 @@ class Election:
 
     async def _write(self, spec: dict[str, Any], seen: _Seen) -> Any:
         patch = {"metadata": {"resourceVersion": seen.resource_version}, "spec": spec}
-        return await self._api.patch(Patch(self._ref, patch))
+        self._unanswered = True
+        written = await self._api.patch(Patch(self._ref, patch))
+        self._unanswered = False
+        return written
 
     async def _create(self) -> dict[str, Any]:
         spec = {
@@ -171,7 +180,9 @@ class Election:
             "metadata": {"name": self._ref.name, "namespace": self._ref.namespace},
             "spec": spec,
         }
+        self._unanswered = True
         made = await self._api.create(manifest)
+        self._unanswered = False
         return {"metadata": {"resourceVersion": made.metadata.resource_version}, "spec": spec}
 
     def _look(self, lease: dict[str, Any]) -> _Seen:
@@ -188,14 +199,29 @@ class Election:
         return self._seen
 
     async def _give_back(self) -> None:
-        """So that another need not wait for the Lease to run out. Best effort, within a second."""
-        seen = self._seen
-        if seen is None or seen.holder != self._identity:
-            return
+        """So that another need not wait for the Lease to run out. Best effort, within GIVE_BACK seconds."""
         with contextlib.suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._write({"holderIdentity": None, "renewTime": self._now()}, seen)
+            async with asyncio.timeout(GIVE_BACK):
+                while not await self._given_back():
+                    pass
         self._seen = None
+
+    async def _given_back(self) -> bool:
+        """Give the Lease back if it is ours; False if it must be looked at again.
+
+        A renewal that was cut off with the work may land before, and then what we believe of the Lease is outdated.
+        """
+        if self._unanswered and (lease := await self._api.get(self._ref)) is not None:
+            self._look(lease)
+        if self._seen is None or self._seen.holder != self._identity:
+            return True
+        try:
+            await self._write({"holderIdentity": None, "renewTime": self._now()}, self._seen)
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            return False
+        return True
 
     def _now(self) -> str:
         return self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
