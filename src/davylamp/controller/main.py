@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import secrets
@@ -31,6 +32,8 @@ from davylamp.signals.addresses import networks
 LEASE_NAME = "davylamp"
 AT_THE_START = 30.0
 """Seconds that reading everything may take without the garbage collector."""
+M_MMAP_THRESHOLD, LARGE = -3, 128 * 1024
+"""mallopt(3): blocks from this many bytes on are given back to the system as soon as they are freed."""
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ async def run(options: Options) -> None:
     Raises ConfigProblem where the way to the cluster can't be made out, OSError or ValueError where `listen` can't be
     listened on, ValueError for a network that is none. A cluster that can't be reached is waited for.
     """
+    give_back_large_blocks()
     allowed, proxies = networks(options.allow_addresses), networks(options.proxies)
     set_up(options.log_format)
     clock = SystemClock()
@@ -86,6 +90,16 @@ async def run(options: Options) -> None:
             log.info("listening on %s port %s", host, port)
         log.info("davylamp %s on %s (%s)", __version__, kube.target.server, kube.target.where)
         await _until_told_to_stop(_control(controller, kube, clock, options, identity))
+
+
+def give_back_large_blocks() -> None:
+    """Keep malloc from holding on to the 256 KB of each closed connection (asyncio.sslproto), if it is glibc's.
+
+    glibc's own threshold begins at 128 KB, but rises to the size of any larger block that is freed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 async def _control(controller: Controller, kube: Kube, clock: Clock, options: Options, identity: str) -> None:

@@ -33,6 +33,8 @@ PAGE = 500
 """Objects on a page of a list; client-go's number."""
 REQUEST_TIMEOUT = 30.0
 """Seconds for a whole request that is no watch."""
+KEEP_ALIVE = 30.0
+"""Seconds for which an idle connection is kept for the next request: 256 KB each."""
 SILENCE = 240.0
 """Seconds without a byte after which a watch counts as dead. The API server sends a bookmark about every minute."""
 PATIENCE = 3
@@ -60,7 +62,7 @@ async def connect(
     """
     target = load(kubeconfig, context)
     connector = aiohttp.TCPConnector(
-        limit=0, ssl=target.tls if isinstance(target.tls, ssl.SSLContext) else True, keepalive_timeout=90
+        limit=0, ssl=target.tls if isinstance(target.tls, ssl.SSLContext) else True, keepalive_timeout=KEEP_ALIVE
     )
     async with aiohttp.ClientSession(
         connector=connector,
