@@ -11,7 +11,8 @@ from davylamp.core.actions import Delete
 from davylamp.core.plan import plan
 from davylamp.core.world import Learned
 from tests.core.counted import Counted, reasons, releasing, step
-from tests.core.model import Cluster, Crash, Json
+from tests.core.crashes import check_crashes
+from tests.core.model import Cluster, Json
 from tests.core.test_release import TESTERS, completed, final_state, rolled_back, ways
 
 APPROVE: list[Json] = [{"weight": 10, "approve": True}, {"weight": 50, "approve": True}, {"weight": 100}]
@@ -212,38 +213,17 @@ AFFINITY = "nginx.ingress.kubernetes.io/affinity"
 # --- crashes ---
 
 
-def go_the_way(way: str, delay: float | None, crash_at: int | None = None, before_write: bool = False) -> Counted:
+def moved(delay: float | None) -> Counted:
     cluster = Counted(delay)
     cluster.moved = True
-    cluster.crash_at, cluster.before_write = crash_at, before_write
-
-    def run() -> None:
-        try:
-            cluster.run()
-        except Crash:
-            cluster.restart()
-            cluster.run()
-
-    try:
-        releasing(cluster, steps=[APPROVE[0], {"weight": 50, "hold": "1m"}, {"weight": 100}])
-    except Crash:
-        cluster.restart()
-    run()
-    ways()[way](cluster)
-    run()
     return cluster
 
 
 @pytest.mark.parametrize("way", ways())
 @pytest.mark.parametrize("delay", [1.0, None])
 def test_a_crash_at_any_write_forgets_what_was_counted_and_leads_to_the_same_end(way: str, delay: float | None) -> None:
-    calm = go_the_way(way, delay)
-    assert calm.violations == []
-    for number in range(1, len(calm.writes) + 1):
-        for before_write in (True, False):
-            crashed = go_the_way(way, delay, number, before_write)
-            assert final_state(crashed) == final_state(calm), f"{before_write=} {number}"
-            assert crashed.violations == []
+    steps = [APPROVE[0], {"weight": 50, "hold": "1m"}, {"weight": 100}]
+    check_crashes(lambda: moved(delay), lambda cluster: releasing(cluster, steps=steps), ways()[way], end=final_state)
 
 
 def test_who_only_looks_does_not_claim_what_the_controller_has_to_count_first() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from davylamp.core import names
 from davylamp.core.actions import Announce
-from tests.core.model import Cluster, Crash, Json, Mesh, policy_spec
+from tests.core.crashes import check_crashes
+from tests.core.model import Cluster, Json, Mesh, policy_spec
 from tests.core.test_release import V2, completed, leftovers, ways
 
 SPEC: Json = {
@@ -138,24 +139,6 @@ def test_somebody_elses_rule_for_the_canarys_host_is_left_alone() -> None:
     assert cluster.violations == []
 
 
-def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False, subsets: bool = False) -> Cluster:
-    cluster = routed(steps=STEPS, ruled=True, subsets=subsets)
-    cluster.writes.clear()
-    cluster.crash_at, cluster.before_write = crash_at, before_write
-
-    def run() -> None:
-        try:
-            cluster.run()
-        except Crash:
-            cluster.restart()
-            cluster.run()
-
-    run()
-    ways()[way](cluster)
-    run()
-    return cluster
-
-
 def final_state(cluster: Cluster) -> list[object]:
     return [cluster.phase(), cluster.get("VirtualService", "web")["spec"], leftovers(cluster), cluster.violations]
 
@@ -163,16 +146,12 @@ def final_state(cluster: Cluster) -> list[object]:
 @pytest.mark.parametrize("subsets", [False, True])
 @pytest.mark.parametrize("way", ways())
 def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: str, subsets: bool) -> None:
-    calm = go_the_way(way, subsets=subsets)
-    assert calm.violations == []
+    kinds = ("VirtualService", "DestinationRule", "Service")
+    calm = check_crashes(
+        lambda: routed(steps=STEPS, ruled=True, subsets=subsets),
+        ways()[way],
+        end=final_state,
+        at=lambda write: not isinstance(write, Announce) and write.ref.kind in kinds,
+        least=4,
+    )
     assert as_before(calm) or way in ("deletion", "supersession"), "where another release has begun"
-    at_the_route = [
-        n
-        for n, write in enumerate(calm.writes, 1)
-        if not isinstance(write, Announce) and write.ref.kind in ("VirtualService", "DestinationRule", "Service")
-    ]
-    assert len(at_the_route) >= 4
-    for number in at_the_route:
-        for before_write in (True, False):
-            found = go_the_way(way, number, before_write, subsets)
-            assert final_state(found) == final_state(calm), number

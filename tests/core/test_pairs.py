@@ -14,7 +14,8 @@ from davylamp.api.types import Phase, ReleaseStatus
 from davylamp.core import names
 from davylamp.core.actions import Delete, Patch
 from davylamp.core.pairs import roles
-from tests.core.model import Crash, Json
+from tests.core.crashes import check_crashes
+from tests.core.model import Json
 from tests.core.pair_model import V1, V2, V3, Pair, pair_policy, until_step, weights
 from tests.core.test_release import CRASHING
 
@@ -342,23 +343,6 @@ def ways() -> dict[str, Callable[[Pair], None]]:
     }
 
 
-def go_the_way(way: str, options: dict[str, Any], crash_at: int | None = None, before_write: bool = False) -> Pair:
-    cluster = started(APPROVED, **options)
-    cluster.crash_at, cluster.before_write = crash_at, before_write
-
-    def run() -> None:
-        try:
-            cluster.run()
-        except Crash:
-            cluster.restart()
-            cluster.run()
-
-    run()
-    ways()[way](cluster)
-    run()
-    return cluster
-
-
 def final_state(cluster: Pair) -> list[Any]:
     deployments = [cluster.get("Deployment", name)["spec"] for name in ("web-v1", "web-v2")]
     services = [service["spec"]["selector"] for service in cluster.all("Service")]
@@ -371,14 +355,7 @@ def final_state(cluster: Pair) -> list[Any]:
     "options", [{}, {"by_hand": 0}, {"idle": 2}, {"routed": False}], ids=["routed", "adopted", "idle", "one-service"]
 )
 def test_a_crash_at_any_write_leads_to_the_same_end(way: str, options: dict[str, Any]) -> None:
-    calm = go_the_way(way, options)
-    assert calm.violations == []
-    for number in range(1, len(calm.writes) + 1):
-        for before_write in (True, False):
-            crashed = go_the_way(way, options, number, before_write)
-            where = f"crash {'before' if before_write else 'after'} write {number}"
-            assert final_state(crashed) == final_state(calm), where
-            assert crashed.violations == [], where
+    check_crashes(lambda: started(APPROVED, **options), ways()[way], end=final_state)
 
 
 def test_a_write_on_a_stale_view_is_refused() -> None:

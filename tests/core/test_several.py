@@ -9,7 +9,8 @@ import pytest
 from davylamp.api.objects import HASH_LABEL
 from davylamp.core import names
 from davylamp.core.actions import Patch
-from tests.core.model import Cluster, Crash, Gateway, Json, policy_spec
+from tests.core.crashes import check_crashes
+from tests.core.model import Cluster, Gateway, Json, policy_spec
 from tests.core.test_release import V2, images, leftovers, ways
 
 HTTP_ROUTE: Json = {
@@ -134,24 +135,6 @@ def test_nothing_is_written_while_nothing_changes() -> None:
     assert len(cluster.writes) == before
 
 
-def go_the_way(way: str, crash_at: int | None = None, before_write: bool = False) -> Cluster:
-    cluster = started(services=("web", "admin"))
-    cluster.writes.clear()
-    cluster.crash_at, cluster.before_write = crash_at, before_write
-
-    def run() -> None:
-        try:
-            cluster.run()
-        except Crash:
-            cluster.restart()
-            cluster.run()
-
-    run()
-    ways()[way](cluster)
-    run()
-    return cluster
-
-
 def final_state(cluster: Cluster) -> list[object]:
     phases = [release["status"]["phase"] for release in cluster.all("Release")]
     return [phases, users(cluster), leftovers(cluster), images(cluster), cluster.violations]
@@ -159,15 +142,10 @@ def final_state(cluster: Cluster) -> list[object]:
 
 @pytest.mark.parametrize("way", ways())
 def test_a_crash_at_any_write_leads_to_the_same_end(way: str) -> None:
-    calm = go_the_way(way)
-    assert calm.violations == []
-    at_routes_and_services = [
-        number
-        for number, write in enumerate(calm.writes, 1)
-        if not isinstance(write, Patch) or write.ref.kind in ("HTTPRoute", "VirtualService", "Service", "ReplicaSet")
-    ]
-    for number in at_routes_and_services:
-        for before_write in (True, False):
-            crashed = go_the_way(way, number, before_write)
-            told = f"crash {'before' if before_write else 'after'} write {number}"
-            assert final_state(crashed) == final_state(calm), told
+    kinds = ("HTTPRoute", "VirtualService", "Service", "ReplicaSet")
+    check_crashes(
+        lambda: started(services=("web", "admin")),
+        ways()[way],
+        end=final_state,
+        at=lambda write: not isinstance(write, Patch) or write.ref.kind in kinds,
+    )
