@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from davylamp.cli import exits, main
-from davylamp.cli.complete import kubectl
 from davylamp.cli.exits import Failure
+from davylamp.cli.kubectl_complete import kubectl
 from davylamp.controller.main import Options
 from tests.cli.conftest import Davy, Serve, Server
 from tests.view.situations import in_step

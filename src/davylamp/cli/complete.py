@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -69,24 +66,3 @@ async def _namespaces(params: Params) -> set[str]:
 
     async with connect(params.get("kubeconfig"), params.get("context")) as api:
         return {found.metadata.name for found in await api.list("Namespace")}
-
-
-def kubectl() -> int:
-    """The executable `kubectl_complete-davy`, by which kubectl completes `kubectl davy …`.
-
-    kubectl calls it with the words after `davy`, the incomplete one last, and expects candidates, one a line, then a
-    colon and a directive (4: no file names), as cobra has them:
-    https://kubernetes.io/docs/reference/kubectl/generated/kubectl_plugin/
-    """
-    from davylamp.cli.main import main
-
-    words = ["davy", *sys.argv[1:]]
-    os.environ |= {
-        "_DAVY_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(words),
-        "COMP_CWORD": str(max(len(words) - 1, 1)),
-    }
-    with contextlib.suppress(SystemExit):
-        main([])
-    sys.stdout.write(":4\n")
-    return 0

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from davylamp.embedded.crds import CLEANUP
-
-if TYPE_CHECKING:
-    from davylamp.embedded.store import Store
+from davylamp.embedded.protocol import Writes
 
 Object = dict[str, Any]
 
 KIND = "CustomResourceDefinition"
 
 
-def follow(store: Store, type_: str, crd: Object) -> None:
+def follow(store: Writes, type_: str, crd: Object) -> None:
     """A listener of the store for CRDs."""
     if type_ == "DELETED":
         store.kinds.removed(crd)
@@ -24,7 +22,7 @@ def follow(store: Store, type_: str, crd: Object) -> None:
         _clean_up(store, crd)
 
 
-def _clean_up(store: Store, crd: Object) -> None:
+def _clean_up(store: Writes, crd: Object) -> None:
     """Delete all objects of the kind, then let the CRD go. (Objects with finalizers hold it.)"""
     meta, spec = crd["metadata"], crd["spec"]
     kind = store.resources.name_for(spec["group"], spec["names"]["kind"])

@@ -7,19 +7,17 @@ others (501), since a policy that is stored and not carried out would be a lie.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from davylamp.api import GROUP, VERSION
 from davylamp.core import names
 from davylamp.embedded import defaults, selectors, status
+from davylamp.embedded.protocol import Reads
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.writing import Request
 from davylamp.kube import gate
-
-if TYPE_CHECKING:
-    from davylamp.embedded.store import Store
 
 Object = dict[str, Any]
 
@@ -63,7 +61,7 @@ def _known_binding(spec: Object) -> bool:
 class Gate:
     """The admission hook of a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Reads) -> None:
         self._store = store
 
     def __call__(self, old: Object | None, new: Object, request: Request) -> Object:

@@ -17,6 +17,7 @@ import msgspec
 from davylamp.embedded import definitions, selectors, status
 from davylamp.embedded.gate import Gate
 from davylamp.embedded.kinds import Kinds
+from davylamp.embedded.protocol import Listener
 from davylamp.embedded.resources import Resource, Resources
 from davylamp.embedded.shaping import Shaper
 from davylamp.embedded.writing import Request, bump, changed, check_identity, grace_of, held, new_meta, stamp, with_meta
@@ -27,8 +28,6 @@ Objects = list[Object]
 Names = list[str]
 Propagation = Literal["Background", "Foreground", "Orphan"]
 PatchType = Literal["merge", "json", "strategic", "apply"]
-Listener = Callable[[str, Object, Object | None], None]
-"""Told of each commit: ADDED, MODIFIED or DELETED; the object as it is now (or last was); as it was before."""
 Admission = Callable[[Object | None, Object, Request], Object]
 """Changes or refuses (StatusError) an object on its way in: (old, or None at creation; new; request) -> new."""
 
