@@ -24,6 +24,8 @@ from tests.cluster.routes import EDGE, GATEWAY, gateway_route, http_route, istio
 from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of
 from tests.conformance.suite import Sent
 
+pytestmark = pytest.mark.xdist_group("constant traffic")
+
 WAYS = (
     "approved",
     "aborted at 1",
