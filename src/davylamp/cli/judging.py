@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from davylamp.cli.options import SEE, STEER, Context, Kubeconfig, Name, Namespace, OutputOption
-
-if TYPE_CHECKING:
-    from davylamp.cli.session import Where
-
-FindWhere = Callable[..., "Where"]
-Run = Callable[[Coroutine[Any, Any, int]], None]
+from davylamp.cli.options import SEE, STEER, Context, FindWhere, Kubeconfig, Name, Namespace, OutputOption, Run
 
 
 def add(app: typer.Typer, where: FindWhere, run: Run) -> None:

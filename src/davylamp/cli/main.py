@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from davylamp.cli import exits, judging, simulating
+from davylamp.cli import exits, judging, serving, simulating, steering
 from davylamp.cli.exits import Failure
 from davylamp.cli.options import (
     SEE,
     SET_UP,
-    STEER,
     Cluster,
     Context,
     Everywhere,
-    Gate,
     Kubeconfig,
-    LogFormat,
-    LogLevel,
     Name,
     Namespace,
     OptionalName,
@@ -36,11 +32,10 @@ from davylamp.cli.options import (
     Timeout,
     Wait,
     Within,
+    limit_of,
 )
 
 if TYPE_CHECKING:
-    from davylamp.cli.asks import Verb
-    from davylamp.cli.output import Output
     from davylamp.cli.session import Where
 
 PLUGIN = "kubectl-davy"
@@ -126,7 +121,7 @@ def status(
     from davylamp.cli.status import status
 
     where = _where(ctx, kubeconfig, context, namespace, everywhere)
-    _run(status(where, name, output, wait=wait, limit=_limit(timeout, wait)))
+    _run(status(where, name, output, wait=wait, limit=limit_of(timeout, wait)))
 
 
 @app.command(rich_help_panel=SEE)
@@ -183,6 +178,15 @@ def validate(
     _run(validate(_where(ctx, kubeconfig, context, namespace), files, output, offline=offline))
 
 
+steering.add(app, _where, _run)
+judging.add(app, _where, _run)
+simulating.add(app, _where)
+serving.add(app, _where, _run)
+
+
+# --- set up ---
+
+
 @app.command(rich_help_panel=SET_UP)
 def adopt(
     ctx: typer.Context,
@@ -203,185 +207,6 @@ def adopt(
     from davylamp.cli.adopt import adopt
 
     _run(adopt(_where(ctx, kubeconfig, context, namespace), name, output, apply=apply, reason=reason))
-
-
-# --- steer ---
-
-
-def _limit(timeout: float | None, wait: bool) -> float | None:
-    if timeout is not None and not wait:
-        raise Failure("--timeout is for --wait", exits.BAD_INPUT)
-    return timeout
-
-
-def _ask(
-    where: Where,
-    verb: Verb,
-    name: str,
-    output: Output | None,
-    reason: str,
-    wait: bool,
-    timeout: float | None,
-    step: int | None = None,
-) -> None:
-    from davylamp.cli.commands import command
-
-    limit = _limit(timeout, wait)
-    _run(command(where, verb, name, output, reason=reason, step=step, wait=wait, limit=limit))
-
-
-def _steering(verb: Verb, summary: str) -> None:
-    """A command with a reason that is kept in the Release."""
-
-    def steer(
-        ctx: typer.Context,
-        name: Name,
-        namespace: Namespace = None,
-        reason: Reason = "",
-        wait: Wait = False,
-        timeout: Timeout = None,
-        output: OutputOption = None,
-        context: Context = None,
-        kubeconfig: Kubeconfig = None,
-    ) -> None:
-        _ask(_where(ctx, kubeconfig, context, namespace), verb, name, output, reason, wait, timeout)
-
-    app.command(verb, rich_help_panel=STEER, help=summary)(steer)
-
-
-_steering("pause", "Halt a release where it is, with the traffic as it is. With --wait: until it stands still.")
-
-
-@app.command(rich_help_panel=STEER)
-def resume(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Let a paused release go on."""
-    _ask(_where(ctx, kubeconfig, context, namespace), "resume", name, output, "", wait, timeout)
-
-
-@app.command(rich_help_panel=STEER)
-def approve(
-    ctx: typer.Context,
-    name: Name,
-    namespace: Namespace = None,
-    reason: Reason = "",
-    step: Annotated[
-        int | None,
-        typer.Option("--step", metavar="NUMBER", min=1, help="The step to approve; default: the present one."),
-    ] = None,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: OutputOption = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Let a release leave a step that waits for a person."""
-    _ask(_where(ctx, kubeconfig, context, namespace), "approve", name, output, reason, wait, timeout, step)
-
-
-_steering("abort", "Take a release back: the traffic first, then its pods. With --wait: 0 where it was taken back.")
-_steering("promote", "Complete a release now, whatever steps are left.")
-_steering("retry", "Try a rejected template again, with a new release.")
-_steering("start", "Release the idle Deployment of a pair as it is, without a new template.")
-
-
-judging.add(app, _where, _run)
-simulating.add(app, _where)
-
-
-# --- set up ---
-
-
-@app.command(rich_help_panel=SET_UP)
-def controller(
-    ctx: typer.Context,
-    namespaces: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-n", "--namespace", metavar="NAME", help="Serve this namespace only; repeatable. Default: all of them."
-        ),
-    ] = None,
-    gate: Annotated[
-        Gate, typer.Option(help="How templates are kept from rolling; auto: as the API server can.")
-    ] = Gate.AUTO,
-    leader_elect: Annotated[
-        bool, typer.Option("--leader-elect", help="Work only while holding a Lease, so that several may run.")
-    ] = False,
-    lease_namespace: Annotated[
-        str, typer.Option("--lease-namespace", metavar="NAME", help="Where that Lease is.")
-    ] = "davylamp-system",
-    listen: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDR:PORT", help="Where /healthz, /readyz, /metrics and /feedback are; an empty text for nowhere."
-        ),
-    ] = ":8080",
-    allow_address: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-address",
-            metavar="NETWORK",
-            help="Let policies lead to such addresses (127.0.0.0/8, say), which are refused otherwise; repeatable.",
-        ),
-    ] = None,
-    proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trust-proxy",
-            metavar="NETWORK",
-            help="Proxies before /feedback whose X-Forwarded-For is believed; repeatable.",
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 64,
-    log_format: Annotated[LogFormat, typer.Option(help="For people, or for machines.")] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
-    """Run the controller: what moves the traffic, and takes it back."""
-    import logging
-
-    from davylamp.controller.main import Options, run
-    from davylamp.signals.addresses import networks
-
-    where = _where(ctx, kubeconfig, context, None)
-    logging.getLogger("davylamp").setLevel(log_level.upper())
-    options = Options(
-        kubeconfig=where.kubeconfig,
-        context=where.context,
-        namespaces=tuple(namespaces or filter(None, [where.namespace])),
-        gate=gate.value,
-        listen=listen,
-        leader_elect=leader_elect,
-        lease_namespace=lease_namespace,
-        log_format=log_format.value,
-        workers=workers,
-        allow_addresses=tuple(allow_address or ()),
-        proxies=tuple(proxy or ()),
-    )
-    try:
-        networks((*options.allow_addresses, *options.proxies))
-    except ValueError as error:
-        raise Failure(str(error), exits.BAD_INPUT) from error
-
-    async def until_stopped() -> int:
-        try:
-            await run(options)
-        except ValueError as error:
-            raise Failure(f"--listen {listen}: {error}", exits.BAD_INPUT) from error
-        except OSError as error:
-            raise Failure(f"--listen {listen}: {error.strerror or error}") from error
-        return exits.OK
-
-    _run(until_stopped())
 
 
 @app.command(rich_help_panel=SET_UP)

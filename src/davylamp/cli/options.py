@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from davylamp.api.units import seconds
+from davylamp.cli.exits import BAD_INPUT, Failure
 from davylamp.cli.output import Output, TableOutput
+
+if TYPE_CHECKING:
+    from davylamp.cli.session import Where
+
+FindWhere = Callable[..., "Where"]
+"""Finds the cluster that a command's options mean: (ctx, kubeconfig, context, namespace, everywhere)."""
+Run = Callable[[Coroutine[Any, Any, int]], None]
+"""Runs the work of a command and ends with its exit code."""
 
 SEE, STEER, SET_UP = "See", "Steer a release", "Set up"
 """The groups of commands in `davy --help`."""
@@ -69,6 +79,13 @@ def duration(text: Any) -> float:
         return seconds(str(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def limit_of(timeout: float | None, wait: bool) -> float | None:
+    """Seconds to wait for the end; None for as long as it takes. Raises Failure where there is nothing to wait for."""
+    if timeout is not None and not wait:
+        raise Failure("--timeout is for --wait", BAD_INPUT)
+    return timeout
 
 
 Name = Annotated[

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from davylamp.cli.options import SEE, Context, Kubeconfig, Namespace, OptionalName, OutputOption, duration
-
-if TYPE_CHECKING:
-    from davylamp.cli.session import Where
-
-FindWhere = Callable[..., "Where"]
+from davylamp.cli.options import (
+    SEE,
+    Context,
+    FindWhere,
+    Kubeconfig,
+    Namespace,
+    OptionalName,
+    OutputOption,
+    duration,
+)
 
 File = Annotated[
     str | None,
