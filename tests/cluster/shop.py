@@ -109,7 +109,7 @@ class Shop:
         found: list[Json] = json.loads(self.kubectl("get", kind, *selector, "-o", "json"))["items"]
         return found
 
-    def wait(self, predicate: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+    def wait(self, predicate: Callable[[], Any], what: str, timeout: float = 120) -> Any:
         return self.lab.wait(predicate, timeout, f"{self.namespace}: {what}")
 
     # --- filling it ---
@@ -164,14 +164,14 @@ class Shop:
     def phase(self, image: str) -> str:
         return str(self.release(image).get("status", {}).get("phase", ""))
 
-    def wait_phase(self, image: str, *phases: str, timeout: float = 90) -> Json:
+    def wait_phase(self, image: str, *phases: str, timeout: float = 180) -> Json:
         def reached() -> bool:
             return self.phase(image) in phases
 
         self.wait(reached, f"release of {image} {' or '.join(phases)}", timeout)
         return self.release(image)
 
-    def wait_step(self, image: str, step: int, timeout: float = 60) -> None:
+    def wait_step(self, image: str, step: int, timeout: float = 120) -> None:
         self.wait(
             lambda: self.release(image).get("status", {}).get("step", 0) >= step, f"step {step} of {image}", timeout
         )

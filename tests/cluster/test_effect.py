@@ -43,7 +43,7 @@ def entered(shop: Shop, clients: Clients, step: int) -> tuple[float, float, re.M
         clients.look()
         return bool(shop.release(V2).get("status", {}).get("step", 0) >= step)
 
-    shop.lab.wait(there, 50, f"step {step}", every=0.1)
+    shop.lab.wait(there, 120, f"step {step}", every=0.1)
     status = shop.release(V2)["status"]
     asked, since = (datetime.fromisoformat(at).timestamp() for at in (status["weight"]["askedAt"], status["stepSince"]))
     how = SEEN.match(status["weight"]["how"])
@@ -53,7 +53,7 @@ def entered(shop: Shop, clients: Clients, step: int) -> tuple[float, float, re.M
 
 def after(clients: Clients, seconds: float) -> None:
     until = time.time() + seconds
-    clients.traffic.shop.lab.wait(lambda: clients.look() > until, 30, "some more requests", every=0.1)
+    clients.traffic.shop.lab.wait(lambda: clients.look() > until, 120, "some more requests", every=0.1)
 
 
 def test_a_weight_counts_when_clients_are_split_by_it_through_a_proxy_that_is_throttled(

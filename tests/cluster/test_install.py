@@ -422,7 +422,7 @@ def as_it_was(shop: Shop, stable: dict[str, str]) -> None:
 def run(command: str) -> None:
     """A command that was suggested, as a person would paste it."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(command, shell=True, check=True, capture_output=True, env=env, timeout=30)
+    subprocess.run(command, shell=True, check=True, capture_output=True, env=env, timeout=120)
 
 
 def only_held(done: subprocess.CompletedProcess[str], shop: Shop) -> Json:
@@ -502,6 +502,6 @@ def test_after_a_restart_the_api_server_holds_marked_deployments_from_its_first_
     fill(shop, "web", "other")
     shop.kubectl("label", "deployment", "web", f"{MARK}=web")
     os.kill(shop.lab.pids()["kube-apiserver"], signal.SIGKILL)
-    assert shop.wait(lambda: tried(shop), "the first answer", 30).get("paused")
+    assert shop.wait(lambda: tried(shop), "the first answer").get("paused")
     shop.set_image(V2, "other")
     assert not held(shop, "other")

@@ -31,7 +31,7 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 POLL = 0.02
 
 
@@ -153,7 +153,7 @@ class Cluster:
             input=input,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             env={**os.environ, **env},
         )

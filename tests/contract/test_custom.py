@@ -343,7 +343,7 @@ def test_a_targeted_deployment_is_paused_in_the_write_that_changes_its_template(
 def test_every_way_to_change_a_template_is_held(guarded: Space) -> None:
     guarded.create(POLICIES, policy())
     guarded.apply(deployment(replicas=0))
-    guarded.kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+    guarded.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
     ways: list[tuple[str, Callable[[], object]]] = [
         ("v2", lambda: guarded.kubectl("set", "image", "deploy/web", "app=hellok8s:v2")),
         ("v3", lambda: guarded.apply(deployment(image="hellok8s:v3", replicas=0))),
@@ -356,7 +356,7 @@ def test_every_way_to_change_a_template_is_held(guarded: Space) -> None:
         assert found["spec"]["template"]["spec"]["containers"][0]["image"] == f"hellok8s:{tag}"
         assert found["spec"]["paused"] is True, tag
         guarded.kubectl("rollout", "resume", "deploy/web")
-        guarded.kubectl("rollout", "status", "deploy/web", "--timeout=20s")
+        guarded.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
     text = yaml.safe_dump(deployment(image="hellok8s:v5", replicas=0))
     guarded.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
     undo = guarded.kubectl("rollout", "undo", "deploy/web", check=False)

@@ -119,10 +119,10 @@ def test_delete_waits_until_it_is_gone(space: Space) -> None:
 
 def test_wait_for_a_condition_and_for_a_path(space: Space) -> None:
     space.apply(deployment(replicas=1))
-    space.kubectl("wait", "deploy/web", "--for=condition=Available", "--timeout=20s")
-    space.kubectl("wait", "deploy/web", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=20s")
+    space.kubectl("wait", "deploy/web", "--for=condition=Available", "--timeout=60s")
+    space.kubectl("wait", "deploy/web", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=60s")
     space.kubectl("delete", "deploy", "web", "--wait=false")
-    space.kubectl("wait", "deploy/web", "--for=delete", "--timeout=20s")
+    space.kubectl("wait", "deploy/web", "--for=delete", "--timeout=60s")
 
 
 def watching(space: Space, *args: str) -> subprocess.Popen[str]:

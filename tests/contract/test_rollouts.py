@@ -13,9 +13,9 @@ def revision_of(here: Workloads, tag: str) -> str:
 
 def test_a_rolling_update_replaces_all_pods_and_counts_revisions(here: Workloads) -> None:
     here.create(deployment(replicas=3))
-    here.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    here.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     here.set_image("2")
-    assert "successfully rolled out" in here.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    assert "successfully rolled out" in here.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert here.sizes() == {"1": 0, "2": 3}
     assert (revision_of(here, "1"), revision_of(here, "2")) == ("1", "2")
     assert here.get("deployment")["metadata"]["annotations"][REVISION] == "2"
