@@ -33,7 +33,7 @@ ALL = Rules(
 
 
 def evidence(state: lk.State, name: str = "errors") -> float:
-    return lk.evidence(state.checks[name].state)
+    return state.checks[name].evidence
 
 
 def everything(at: float, draw: np.random.Generator) -> list[tuple[str, c.Counts]]:
@@ -214,12 +214,13 @@ def test_a_canary_with_other_buckets_than_stable_alone_had_shown_is_compared_whe
     state = lk.look(state, LATENCY, "latency", latencies(10, draw, 2.0, bounds=(0.03, 0.1)))
     assert not state.checks["latency"].note
     assert evidence(state, "latency") > 0
+    assert verdict(state, LATENCY, 20.0).message
 
 
 def test_what_young_pods_show_is_kept_aside_until_they_confirm_it_when_warm() -> None:
     state = looks(lk.begin(ERRORS, 0.0), ERRORS, "errors", [events(10.0 * t, 1, 2, age=10.0 * t) for t in range(6)])
     assert evidence(state) == pytest.approx(0)
-    assert lk.aside(state.checks["errors"].state) > math.log(1000)
+    assert state.checks["errors"].aside > math.log(1000)
     assert state.checks["errors"].cold.pods == ("c0", "c1")
     assert not state.crossed
     once = lk.look(state, ERRORS, "errors", events(60, 1, 1, age=60.0))

@@ -33,7 +33,9 @@ COARSE_WORSE = np.geomspace(1.5, 8, 4)
 COARSE_BETTER = 1 / COARSE_WORSE
 """Alternatives: odds of the canary's rate, relative to those of tau times stable's."""
 
-_MOST = np.log(20)
+MOST = float(np.log(20))
+LEAST = 1e-9
+"""The smallest rate that is computed with."""
 _PRIOR = 20.0
 _UNSEEN = 2.0
 
@@ -52,12 +54,13 @@ def logs(
     from before, in (0, 1), or NaN if nothing is known; `power` is what `tempering` says."""
     fail0, fail1, asked0, asked1, ratio, stable = (np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate))
     expected = ratio * stable
-    null = np.minimum(np.maximum(expected, 1e-9), 1 - 1e-9)
+    null = np.minimum(np.maximum(expected, LEAST), 1 - LEAST)
     odds = null / (1 - null) * against
     canary = odds / (1 + odds)
     near = _nearest(asked0, asked1, stable, canary, ratio)
+    worst = ratio * near
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = fail1 * np.log(canary / (ratio * near)) + (asked1 - fail1) * np.log((1 - canary) / (1 - ratio * near))
+        found = fail1 * np.log(canary / worst) + (asked1 - fail1) * np.log((1 - canary) / (1 - worst))
         found += fail0 * np.log(stable / near) + (asked0 - fail0) * np.log((1 - stable) / (1 - near))
     possible = (asked0 > 0) & (asked1 > 0)
     factors = np.where((expected < 1) & np.isfinite(found), found, 0.0)
@@ -66,14 +69,15 @@ def logs(
         unknown = fail1 * np.log(against) - (fail0 + fail1) * np.log1p(theta * (against - 1))
         factors = np.where(first, unknown, factors)
     tempered = factors / np.asarray(power)[..., None]
-    return np.asarray(np.where(possible, np.minimum(tempered, _MOST), 0.0))
+    return np.asarray(np.where(possible, np.minimum(tempered, MOST), 0.0))
 
 
 def _nearest(n0: Array, n1: Array, q0: Array, q1: Array, tau: Array) -> Array:
     """p with (p, tau*p) nearest to (q0, q1): the smaller root of the quadratic that the derivative leads to."""
-    s, a, b = n0 * q0 + n1 * q1, n0 * (1 - q0), n1 * (1 - q1)
-    middle = s * (1 + tau) + a + b * tau
-    root = np.sqrt(np.maximum(middle**2 - 4 * tau * (s + a + b) * s, 0))
+    k0, k1 = n0 * q0, n1 * q1
+    s = k0 + k1
+    middle = (tau * k0 + n0 + n1 * tau) + k1
+    root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
     return np.asarray(2 * s / np.maximum(middle + root, 1e-300))
 
 
@@ -84,11 +88,14 @@ def dispersion(failures: Array, requests: Array) -> tuple[Array, Array]:
     where numbers say nothing (one pod, or fewer than 1 failure expected of some pod).
     """
     asked = requests[..., None].astype(float)
-    rate = failures.sum(-2, keepdims=True) / np.maximum(asked.sum(-2, keepdims=True), 1)
-    expected = asked * rate * (1 - rate)
-    usable = (expected.min(-2) >= 1) & (requests.shape[-1] > 1)
-    chi = ((failures - asked * rate) ** 2 / np.maximum(expected, 1e-9)).sum(-2)
-    return np.where(usable, chi, 0.0), np.where(usable, requests.shape[-1] - 1.0, 0.0)
+    pods = requests.shape[-1]
+    rate = np.add.reduce(failures, -2, keepdims=True) / np.maximum(np.add.reduce(asked, -2, keepdims=True), 1)
+    failing = asked * rate
+    expected = failing * (1 - rate)
+    usable = (np.minimum.reduce(expected, -2) >= 1) & (pods > 1)
+    away = failures - failing
+    chi = np.add.reduce(away * away / np.maximum(expected, 1e-9), -2)
+    return np.where(usable, chi, 0.0), np.where(usable, pods - 1.0, 0.0)
 
 
 def tempering(chi: ArrayLike, freedom: ArrayLike) -> Array:

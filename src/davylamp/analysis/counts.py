@@ -182,7 +182,8 @@ def validate(counts: Counts) -> None:
 
 
 def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
-    _unique(side, [pod.pod for pod in pods])
+    if len({pod.pod for pod in pods}) < len(pods):
+        _unique(side, (pod.pod for pod in pods))
     for index, pod in enumerate(pods):
         if _plain(pod):
             continue
@@ -201,8 +202,15 @@ def _plain(pod: Pod | Histogram) -> bool:
         return False
     if isinstance(pod, Pod):
         return type(pod.requests) is type(pod.failures) is int and 0 <= pod.failures <= pod.requests
-    counted = len(pod.counts) == len(pod.bounds) + 1 and all(type(count) is int and count >= 0 for count in pod.counts)
-    return counted and _rising(pod.bounds)
+    return (
+        len(pod.counts) == len(pod.bounds) + 1
+        and set(map(type, pod.counts)) == _WHOLE
+        and min(pod.counts) >= 0
+        and _rising(pod.bounds)
+    )
+
+
+_WHOLE = {int}
 
 
 @functools.lru_cache(maxsize=256)

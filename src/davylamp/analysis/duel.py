@@ -7,16 +7,15 @@ and read back goes on bit for bit.
 
 from __future__ import annotations
 
-import functools
 import math
-import struct
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from davylamp.analysis import blocks, shares
-from davylamp.analysis.shares import Array, pack, unpack
+from davylamp.analysis import blocks, once, shares
+from davylamp.analysis.shares import Array, pack
 
 TAUS = np.geomspace(0.05, 50, 29)
 """The ratios whose e-processes are kept; the limits of a confidence interval lie between two of them."""
@@ -93,44 +92,52 @@ class Claims(msgspec.Struct, frozen=True):
     harmless: float | None
 
 
-def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Array | None = None) -> Duel:
+def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Sequence[float] | None = None) -> Duel:
     """The duel after one more interval. Nothing speaks for the canary unless `settled` (no pod is warming up).
-    `against` is what `speaks_against` says of what is tolerated, where that is known already.
+    `against` are the log factors against what is tolerated, where they are known already.
 
     Where one of the versions served nothing, nothing changes but the pace; except that a canary to which all of the
     traffic was given is compared with what stable did before, in one direction: that it is worse.
     """
     tally = count(duel.tally, now)
     if now.alone and now.n1 > 0:
-        found = speaks_alone(duel, now.k1, now.n1, claims)
-        return msgspec.structs.replace(duel, worse=pack(unpack(duel.worse) + found), tally=tally)
+        found = speaks_alone(duel, now.k1, now.n1, claims) if against is None else against
+        return msgspec.structs.replace(duel, worse=once.added(duel.worse, found), tally=tally)
     if not (now.n0 > 0 and now.n1 > 0):
         return msgspec.structs.replace(duel, tally=tally)
     counts = (now.k0, now.k1, now.n0, now.n1)
     better, harmless, high = duel.better, duel.harmless, duel.high
     if settled:
-        better = pack(unpack(better) + speaks_for(*counts, claims.good_enough, now.common))
+        better = once.added(better, _for(now, claims.good_enough))
         if high:
             high = _limits(high, speaks_for(*counts, TAUS, now.common, coarse=True))
         if claims.harmless is not None:
-            harmless = pack(unpack(harmless) + shares.below(now.k1, now.n1, claims.harmless, CLUSTER))
+            harmless = once.added(harmless, once.below(now.k1, now.n1, claims.harmless, CLUSTER))
     low = _limits(duel.low, speaks_against(*counts, TAUS, now.common, coarse=True)) if duel.low else duel.low
-    if against is None:
-        against = speaks_against(*counts, claims.tolerate, now.common)
-    return Duel(
-        pack(unpack(duel.worse) + against),
-        better,
-        harmless,
-        low,
-        high,
-        tally,
-    )
+    worse = once.added(duel.worse, _against(now, claims.tolerate) if against is None else against)
+    return Duel(worse, better, harmless, low, high, tally)
 
 
-def speaks_alone(duel: Duel, k1: int, n1: float, claims: Claims) -> Array:
+def _against(now: Round, tau: float) -> list[float]:
+    """As `speaks_against`, of one interval."""
+    counts, common = (now.k0, now.k1, now.n0, now.n1), now.common
+    if common is None:
+        return once.worse(*counts, tau)
+    return once.block(*counts, tau, common.rate, common.dispersion, once.BLOCKS_WORSE)
+
+
+def _for(now: Round, tau: float) -> list[float]:
+    """As `speaks_for`, of one interval."""
+    counts, common = (now.k0, now.k1, now.n0, now.n1), now.common
+    if common is None:
+        return once.better(*counts, tau)
+    return once.block(*counts, tau, common.rate, common.dispersion, once.BLOCKS_BETTER)
+
+
+def speaks_alone(duel: Duel, k1: int, n1: float, claims: Claims) -> list[float]:
     """Log factors against "the canary fails at most `tolerate` times as often as stable did before"."""
     limit = claims.tolerate * shares.upper(duel.tally.failures[0], duel.tally.requests[0], CLUSTER)
-    return shares.above(k1, n1, limit, CLUSTER) if limit < MEANINGLESS else np.zeros(len(shares.WORSE))
+    return once.above(k1, n1, limit, CLUSTER) if limit < MEANINGLESS else [0.0] * len(once.WORSE)
 
 
 def speaks_against(
@@ -191,26 +198,18 @@ def count(tally: Tally, now: Round) -> Tally:
     )
 
 
-@functools.lru_cache(maxsize=256)
 def against(duel: Duel) -> float:
     """Log evidence that the canary is worse than tolerated."""
-    return _capital(duel.worse)
+    return once.capital(duel.worse)
 
 
 def in_favour(duel: Duel, claims: Claims) -> float:
     """Log evidence that the canary is good enough: that its ratio is below `good_enough`, or its share of failures
     harmless. The mean of two e-values is one against "neither" (Vovk & Wang 2021)."""
-    ratio = _capital(duel.better)
+    ratio = once.capital(duel.better)
     if claims.harmless is None:
         return ratio
-    return float(np.logaddexp(ratio, _capital(duel.harmless))) - math.log(2)
-
-
-def _capital(raw: bytes) -> float:
-    """As `shares.log_mean`, of few packed numbers, for which numpy takes longer than the sum does."""
-    logs = struct.unpack(f"<{len(raw) // 8}d", raw)
-    top = max(logs)
-    return float(top + math.log(sum(math.exp(each - top) for each in logs) / len(logs)))
+    return once.either(ratio, once.capital(duel.harmless)) - math.log(2)
 
 
 def ratio(tally: Tally) -> float | None:

@@ -24,9 +24,10 @@ from davylamp.analysis import duel as d
 from davylamp.analysis.counts import Histogram, Latencies
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
-from davylamp.analysis.warmup import Warm, bet, counts, no_slower, young
+from davylamp.analysis.warmup import Warm, bet, no_slower, young
 
 Places = NDArray[np.int64]
+Bounds = tuple[float, ...]
 
 MOST = 12
 """Bounds that are followed, at most."""
@@ -47,7 +48,7 @@ _WIDTH = BESIDE + 1
 _OPENING = shares.pack(np.zeros(len(blocks.WORSE)))
 
 
-class Latency(msgspec.Struct, frozen=True, tag="latency"):
+class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     bounds: tuple[float, ...] = ()
     """Those followed; chosen at the first interval in which stable serves."""
     followed: bytes = b""
@@ -60,6 +61,11 @@ class Latency(msgspec.Struct, frozen=True, tag="latency"):
     """What warm pods have shown, at all bounds."""
     beside: int = 0
     """Requests of stable's pods in the intervals in which pods of the canary were young."""
+
+    @functools.cached_property
+    def capital(self) -> float:
+        """Log of what all bets have made of a stake of 1, of all pods, cold or warm."""
+        return float(shares.log_mean(_table(self.followed)[:, :CHI].ravel())) if self.bounds else 0.0
 
 
 class Unusable(ValueError):
@@ -79,27 +85,36 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
 
     Raises Unusable if stable and canary have no bucket bound in common, or none of those followed so far.
     """
-    stable = [pod for pod in found.stable if sum(pod.counts)]
-    canary = [pod for pod in found.canary if sum(pod.counts)]
-    shared = _common([*stable, *canary])
-    if stable and canary and not len(shared):
+    stable = [pod for pod in found.stable if any(pod.counts)]
+    canary = [pod for pod in found.canary if any(pod.counts)]
+    shared = _common(frozenset(pod.bounds for pod in [*stable, *canary]))
+    if stable and canary and not shared:
         raise Unusable("stable and canary have no bucket bound in common")
-    (asked0, slower0), (asked1, slower1) = (_slower(pods, shared) for pods in (stable, canary))
-    fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
+    fresh = [young(pod.age, rules.warm_up) for pod in canary]
+    cold = tuple(pod.pod for pod, new in zip(canary, fresh, strict=True) if new)
+    if not stable:
+        now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, found.end - found.start)
+        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
+    asked, slower = _slower([*stable, *canary], shared)
+    asked0, slower0, asked1, slower1 = (
+        asked[: len(stable)],
+        slower[: len(stable)],
+        asked[len(stable) :],
+        slower[len(stable) :],
+    )
     (n0, slow0), (n1, slow1) = _sum(asked0, slower0), _sum(asked1, slower1)
     now = d.Round(n0, n1, 0, 0, found.end - found.start)
-    cold = tuple(pod.pod for pod, new in zip(canary, fresh, strict=True) if new)
-    if not n0:
-        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
-    if not _table(state.followed)[:, [MORE, LESS]].any() and not set(state.bounds) & set(shared.tolist()):
+    mine, theirs = _places(state.bounds, shared)
+    if not len(mine) and not _table(state.followed)[:, [MORE, LESS]].any():
         state = _follow(state, shared, slow0 + slow1, n0 + n1)
-    places = {bound: place for place, bound in enumerate(shared)}
-    present = [(i, places[bound]) for i, bound in enumerate(state.bounds) if bound in places]
-    if not present:
+        mine, theirs = _places(state.bounds, shared)
+    if not len(mine):
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
-    mine, theirs = (np.array(part) for part in zip(*present, strict=True))
-    spread = np.stack(blocks.dispersion(slower0[:, theirs], asked0), -1)
-    n, slow = _sum(asked1[~fresh], slower1[~fresh])
+    spread = blocks.dispersion(slower0[:, theirs], asked0)
+    n, slow = n1, slow1
+    if cold:
+        warm = ~np.array(fresh)
+        n, slow = _sum(asked1[warm], slower1[warm])
     made = _Interval(now, mine, slow0[theirs], slow1[theirs], n, slow[theirs], spread)
     return _bet(state, made, check, rules), cold
 
@@ -114,7 +129,7 @@ class _Interval(NamedTuple):
     warm: int
     """Requests of the canary's pods that are warm."""
     warm_k1: Array
-    spread: Array
+    spread: tuple[Array, Array]
     """Between stable's pods."""
 
 
@@ -122,37 +137,48 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
     mine, now, k0, k1 = made.mine, made.round, made.k0, made.k1
     n0, n1, fresh = now.n0, now.n1, now.n1 - made.warm
     followed = _table(state.followed)
-    before = followed[:, :CHI].copy()
-    followed[mine, CHI : FREEDOM + 1] += made.spread
-    rate, power = _expected(followed[mine]), blocks.tempering(followed[mine, CHI], followed[mine, FREEDOM])
+    rows = followed[mine]
+    rows[:, CHI] += made.spread[0]
+    rows[:, FREEDOM] += made.spread[1]
+    rate, power = _expected(rows), blocks.tempering(rows[:, CHI], rows[:, FREEDOM])
     every = blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
-    followed[mine, :CHI] += every
-    factors: Array | None = None
-    if made.warm:
-        bets = np.zeros(before.shape)
-        bets[mine] = (
-            blocks.logs(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power, blocks.WORSE) if fresh else every
-        )
-        factors = bets.ravel()
-    account = bet(state.warm, before.ravel(), factors, 0, round(fresh))
-    followed[mine, MORE] += k1 * n0 / (n0 + n1)
-    followed[mine, LESS] += k0 * n1 / (n0 + n1)
-    followed[mine, SLOW] = _KEPT * followed[mine, SLOW] + k0
-    followed[mine, ASKED] = _KEPT * followed[mine, ASKED] + n0
+    rows[:, :CHI] += every
+    rows[:, MORE] += k1 * n0 / (n0 + n1)
+    rows[:, LESS] += k0 * n1 / (n0 + n1)
+    rows[:, SLOW] = _KEPT * rows[:, SLOW] + k0
+    rows[:, ASKED] = _KEPT * rows[:, ASKED] + n0
     if fresh:
-        followed[mine, YOUNG] += k1 - made.warm_k1
-        followed[mine, BESIDE] += k0
+        rows[:, YOUNG] += k1 - made.warm_k1
+        rows[:, BESIDE] += k0
+    learned, spread = 0.0, state.warm.spread
+    if made.warm:
+        bets = every
+        if fresh:
+            bets = blocks.logs(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power, blocks.WORSE)
+        bets = _at_places(bets, mine, len(followed))
+        learned = float(shares.log_mean(followed[:, :CHI].ravel() + bets)) - state.capital
+        spread = shares.pack(shares.unpack(spread) + bets)
+    account = bet(state.warm, learned, spread, 0, round(fresh))
+    followed[mine] = rows
     bound = state.bound
     if bound is None and n0 + n1 >= _ENOUGH:
         bound = _at(check.quantile, np.array(state.bounds)[mine], (k0 + k1) / (n0 + n1))
     duel = state.duel
-    for place in np.flatnonzero(np.array(state.bounds)[mine] == bound):
+    for place in np.flatnonzero(mine == state.bounds.index(bound)) if bound is not None else ():
         how = d.Common(float(rate[place]), float(power[place]))
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
-        duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place])
-    return Latency(
-        state.bounds, shares.pack(followed), bound, duel, account, state.beside + (round(n0) if fresh else 0)
-    )
+        duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
+    beside = state.beside + (round(n0) if fresh else 0)
+    return Latency(state.bounds, shares.pack(followed), bound, duel, account, beside)
+
+
+def _at_places(rows: Array, places: Places, count: int) -> Array:
+    """In a row all of `count` rows, of which there are only those at `places`."""
+    if len(places) == count:
+        return rows.ravel()
+    found = np.zeros((count, CHI))
+    found[places] = rows
+    return found.ravel()
 
 
 def fast(state: Latency, rules: Rules) -> bool:
@@ -169,15 +195,9 @@ def how(state: Latency) -> d.Common | None:
     return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
-@functools.lru_cache(maxsize=256)
 def against(state: Latency) -> float:
-    """Log evidence that the canary is slower than tolerated, as far as it counts."""
-    return counts(state.warm, everything(state)) if state.bounds else 0.0
-
-
-def everything(state: Latency) -> float:
-    """The same of all pods, cold or warm."""
-    return float(shares.log_mean(_by_bound(state))) if state.bounds else 0.0
+    """Log evidence that the canary is slower than tolerated, of all pods, cold or warm."""
+    return state.capital
 
 
 def culprit(state: Latency) -> tuple[float, float] | None:
@@ -203,26 +223,41 @@ def _expected(rows: Array) -> Array:
     return np.where(asked > 0, (rows[:, SLOW] + 0.5) / (asked + 1), np.nan)
 
 
-def _common(pods: list[Histogram]) -> Array:
-    kinds = {pod.bounds for pod in pods}
-    shared = set.intersection(*(set(bounds) for bounds in kinds)) if kinds else set[float]()
-    return np.array(sorted(shared))
+@functools.lru_cache(maxsize=256)
+def _common(kinds: frozenset[Bounds]) -> Bounds:
+    return tuple(sorted(set.intersection(*(set(bounds) for bounds in kinds)))) if kinds else ()
 
 
-def _slower(pods: list[Histogram], bounds: Array) -> tuple[Array, Array]:
+@functools.lru_cache(maxsize=256)
+def _places(followed: Bounds, shared: Bounds) -> tuple[Places, Places]:
+    """Where the bounds that both have stand in each of them."""
+    both = [bound for bound in followed if bound in shared]
+    mine, theirs = ([each.index(bound) for bound in both] for each in (followed, shared))
+    return np.array(mine, int), np.array(theirs, int)
+
+
+@functools.lru_cache(maxsize=256)
+def _columns(own: Bounds, bounds: Bounds) -> Places:
+    return np.searchsorted(own, bounds)
+
+
+def _slower(pods: list[Histogram], bounds: Bounds) -> tuple[Array, Array]:
     """Requests of each of `pods`, and how many of them took longer than each of `bounds`, which all pods have."""
-    requests, slower = np.zeros(len(pods)), np.zeros((len(pods), len(bounds)))
-    kinds: dict[tuple[float, ...], list[int]] = {}
+    kinds: dict[Bounds, list[int]] = {}
     for place, pod in enumerate(pods):
         kinds.setdefault(pod.bounds, []).append(place)
+    if len(kinds) == 1:
+        upto = np.array([pod.counts for pod in pods], float).cumsum(1)
+        return upto[:, -1], upto[:, -1:] - upto[:, _columns(pods[0].bounds, bounds)]
+    requests, slower = np.zeros(len(pods)), np.zeros((len(pods), len(bounds)))
     for own, places in kinds.items():
-        upto = np.cumsum(np.array([pods[place].counts for place in places], float), 1)
+        upto = np.array([pods[place].counts for place in places], float).cumsum(1)
         requests[places] = upto[:, -1]
-        slower[places] = upto[:, -1:] - upto[:, np.searchsorted(own, bounds)]
+        slower[places] = upto[:, -1:] - upto[:, _columns(own, bounds)]
     return requests, slower
 
 
-def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency:
+def _follow(state: Latency, bounds: Bounds, slower: Array, total: int) -> Latency:
     """Follow the bounds that divide the requests, and the next above; evenly chosen if they are too many."""
     last = int((slower > 0).sum()) + _ABOVE
     useful = [float(bound) for bound, k in zip(bounds[:last], slower, strict=False) if k < total]
@@ -231,7 +266,7 @@ def _follow(state: Latency, bounds: Array, slower: Array, total: int) -> Latency
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
     nothing = shares.pack(np.zeros((len(kept), _WIDTH)))
     account = msgspec.structs.replace(state.warm, spread=shares.pack(np.zeros(len(kept) * CHI)))
-    return msgspec.structs.replace(state, bounds=tuple(kept), followed=nothing, warm=account)
+    return msgspec.structs.replace(state, bounds=tuple(kept), followed=nothing, bound=None, warm=account)
 
 
 def _at(quantile: float, bounds: Array, slower: Array) -> float:
@@ -242,8 +277,8 @@ def _at(quantile: float, bounds: Array, slower: Array) -> float:
 
 def _sum(asked: Array, slower: Array) -> tuple[int, Array]:
     """Requests of all pods, and how many of them were slower than each bound."""
-    return int(asked.sum()), slower.sum(0)
+    return int(np.add.reduce(asked)), np.add.reduce(slower, 0)
 
 
-def _list(bounds: Array | tuple[float, ...]) -> str:
+def _list(bounds: Bounds) -> str:
     return ", ".join(f"{bound:g}" for bound in bounds) or "none"

@@ -7,16 +7,17 @@ weights, and may be looked at as often as one likes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
-import numpy as np
 
 from davylamp.analysis import counts as c
 from davylamp.analysis import duel, errors, latency, logs, others, rules, shares
 from davylamp.analysis.rules import Check, Rules
+from davylamp.analysis.warmup import counts as counting
 
 CheckState = (
     errors.Errors
@@ -42,7 +43,7 @@ class Cold(msgspec.Struct, frozen=True, array_like=True):
     """Theirs, while they were not known to be warm; failures of the check of errors only."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, dict=True):
     """One check so far."""
 
     state: CheckState
@@ -53,6 +54,27 @@ class Seen(msgspec.Struct, frozen=True):
     cold: Cold = Cold()
     note: str = ""
     """Why the last interval was not counted; empty if it was."""
+
+    @functools.cached_property
+    def everything(self) -> float:
+        """Log evidence that the canary is worse, by this check alone and all pods, also those that are warming up. 0 is
+        none; thresholds and outcomes have none."""
+        return _everything(self.state)
+
+    @functools.cached_property
+    def evidence(self) -> float:
+        """As much of that as counts."""
+        match self.state:
+            case errors.Errors(warm=warm):
+                return counting(warm, self.everything)
+            case latency.Latency(warm=warm, bounds=bounds):
+                return counting(warm, self.everything) if bounds else 0.0
+        return self.everything
+
+    @property
+    def aside(self) -> float:
+        """Log evidence of all pods, where some of it does not count yet since they were warming up; 0 elsewhere."""
+        return self.everything if self.everything > self.evidence + 1e-9 else 0.0
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -97,7 +119,7 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
     can't be used leave the evidence as it is and say why in the check's note: an interval that was counted already,
     one that overlaps the last, one whose buckets have changed altogether.
     """
-    check = next((check for check in rule.checks if check.name == name), None)
+    check = rule.by_name.get(name)
     if check is None or name not in state.checks:
         raise ValueError(f"check {name!r}: there is none; there are {', '.join(state.checks)}")
     seen = state.checks[name]
@@ -126,12 +148,9 @@ def replay(rule: Rules, began: float, recorded: Iterable[tuple[str, c.Counts]]) 
     return state
 
 
-def evidence(state: CheckState) -> float:
-    """Log evidence that the canary is worse, by one check alone. 0 is none; thresholds and outcomes have none."""
+def _everything(state: CheckState) -> float:
     match state:
-        case errors.Errors():
-            return errors.against(state)
-        case others.Complaints():
+        case errors.Errors() | others.Complaints():
             return duel.against(state.duel)
         case latency.Latency():
             return latency.against(state)
@@ -144,29 +163,17 @@ def evidence(state: CheckState) -> float:
     assert_never(state)
 
 
-def aside(state: CheckState) -> float:
-    """Log evidence of all pods, where some of it does not count yet since they were warming up; 0 elsewhere."""
-    match state:
-        case errors.Errors():
-            everything = duel.against(state.duel)
-        case latency.Latency():
-            everything = latency.everything(state)
-        case _:
-            return 0.0
-    return everything if everything > evidence(state) + 1e-9 else 0.0
-
-
 def combined(checks: dict[str, Seen], rule: Rules) -> tuple[float, str]:
     """Log of the combined evidence, the weighted mean over the checks, and the check with the largest part of it.
 
     The mean is the only admissible way to merge e-values that may depend on each other in any way (Vovk & Wang 2021).
     """
-    weights = rules.weights(rule)
-    if not weights:
+    parts = {name: part + checks[name].evidence for name, part in rule.parts.items()}
+    if not parts:
         return 0.0, ""
-    parts = {name: math.log(weight) + evidence(checks[name].state) for name, weight in weights.items()}
-    together = float(shares.log_mean(np.array(list(parts.values())))) + math.log(len(parts))
-    return together, max(parts, key=lambda name: parts[name])
+    largest = max(parts, key=parts.__getitem__)
+    top = parts[largest]
+    return top + math.log(sum(math.exp(part - top) for part in parts.values())), largest
 
 
 def _fresh(check: Check) -> CheckState:
@@ -193,7 +200,7 @@ def _step(
 ) -> tuple[CheckState, tuple[str, ...]]:
     match state, counts:
         case errors.Errors(), c.Events():
-            return errors.look(state, counts, rule, fast=_fast(release, rule))
+            return errors.look(state, counts, rule, fast=lambda: _fast(release, rule))
         case latency.Latency(), c.Latencies():
             return latency.look(state, counts, check, rule)
         case logs.LogState(), c.Logs():
@@ -241,10 +248,9 @@ def _crossing(checks: dict[str, Seen], rule: Rules, at: float) -> Crossed | None
     together, culprit = combined(checks, rule)
     if together >= -math.log(rule.false_alarms):
         return Crossed(at, culprit, together)
-    times = {check.name: check.times for check in rule.checks}
     for name, seen in checks.items():
         match seen.state:
-            case others.Threshold(outside=outside) if outside >= times[name]:
+            case others.Threshold(outside=outside) if outside >= rule.by_name[name].times:
                 return Crossed(at, name, together)
             case others.Judged(passed=False):
                 return Crossed(at, name, together)

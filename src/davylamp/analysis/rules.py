@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Literal
 
 import msgspec
@@ -33,7 +35,7 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     """Threshold: how many intervals in a row must lie outside for a verdict."""
 
 
-class Rules(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     checks: tuple[Check, ...]
     tolerate: float = 1.25
     """A rate ratio (canary's to stable's) that is still fine: a canary that is no worse than this is rejected with
@@ -50,6 +52,15 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds without data of a check after which nothing is called good enough."""
     warm_up: float = 60.0
     """Seconds from a pod's first request in which an interval is left out if the pod is plainly worse than stable."""
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Check]:
+        return {check.name: check for check in self.checks}
+
+    @functools.cached_property
+    def parts(self) -> dict[str, float]:
+        """Logs of `weights`."""
+        return {name: math.log(weight) for name, weight in weights(self).items()}
 
 
 def statistical(check: Check) -> bool:

@@ -45,7 +45,7 @@ BETTER = np.geomspace(1.25, 10, 8)
 COARSE_WORSE = np.geomspace(1.5, 25, 4)
 COARSE_BETTER = np.geomspace(1.5, 8, 4)
 """Fewer of both, for confidence limits."""
-_MOST = 0.98
+MOST_STAKED = 0.98
 """The largest stake: what is lost if f = 0 is then the factor 50, not everything."""
 
 
@@ -58,6 +58,10 @@ def unpack(raw: bytes) -> Array:
     return np.frombuffer(raw, "<f8").astype(float)
 
 
+SMALLER = np.array([0.0, 0.125, 0.25, 0.5])
+"""Alternatives to "at least so large a share": so much of it."""
+MOST_LOST = -50.0
+"""The log of the share that is taken for 0."""
 OPENING = pack(np.log(PARTS * len(PARTS)))
 """Log factors to begin with, so that their plain mean is the weighted one."""
 
@@ -87,7 +91,7 @@ def better(
 
 def staked(f: ArrayLike, failures: ArrayLike, theta: ArrayLike, single: ArrayLike) -> Array:
     """Log of 1 + (c/theta)*(f - theta) with c = 1 - (1 - single)^failures; theta in (0, 1)."""
-    stake = np.minimum(1 - (1 - np.asarray(single)) ** np.asarray(failures), _MOST)
+    stake = np.minimum(1 - (1 - np.asarray(single)) ** np.asarray(failures), MOST_STAKED)
     return np.asarray(np.log1p(stake / theta * (np.asarray(f) - theta)))
 
 
@@ -107,9 +111,9 @@ def below(k: ArrayLike, n: ArrayLike, limit: float, cluster: float) -> Array:
     expectation stays <= 1 where up to `cluster` failures come together. Four alternatives (last axis).
     """
     failed, asked = np.asarray(k, float)[..., None], np.asarray(n, float)[..., None]
-    shares = limit * np.array([0.0, 0.125, 0.25, 0.5])
+    shares = limit * SMALLER
     with np.errstate(divide="ignore"):
-        lost = np.where(failed > 0, np.maximum(np.log(shares / limit), -50.0) * failed, 0.0)
+        lost = np.where(failed > 0, np.maximum(np.log(shares / limit), MOST_LOST) * failed, 0.0)
     return np.asarray((lost + (asked - failed) * np.log((1 - shares) / (1 - limit))) / cluster)
 
 

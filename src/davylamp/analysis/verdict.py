@@ -12,11 +12,13 @@ from typing import assert_never
 
 import msgspec
 
-from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
+from davylamp.analysis import duel, errors, forecast, latency, logs, others, wording
 from davylamp.analysis.forecast import Needed
-from davylamp.analysis.look import CheckState, Seen, State, aside, combined, evidence
+from davylamp.analysis.look import CheckState, Seen, State, combined
 from davylamp.analysis.rules import Check, Rules
 
+_COUNTED = (errors.Errors, latency.Latency, others.Complaints)
+_NOTHING = duel.Tally()
 _WORTH = math.log(3)
 """Evidence that is worth a word, and a closer look."""
 
@@ -94,12 +96,12 @@ def tense(state: State) -> bool:
     """Whether the next interval may decide, so that it should be a short one."""
     if state.crossed:
         return False
-    return any(max(evidence(seen.state), _pending(seen.state)) >= _WORTH for seen in state.checks.values())
+    return any(max(seen.evidence, _pending(seen)) >= _WORTH for seen in state.checks.values())
 
 
-def _pending(state: CheckState) -> float:
+def _pending(seen: Seen) -> float:
     """Evidence kept aside that warm pods have not refuted so far."""
-    return aside(state) if evidence(state) > -_WORTH else 0.0
+    return seen.aside if seen.evidence > -_WORTH else 0.0
 
 
 def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[Answer, str]:
@@ -113,15 +115,22 @@ def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[A
 
 
 def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> Finding:
-    weight = rules.weights(rule).get(check.name)
-    needed = 1 / (rule.false_alarms * weight) if weight else math.inf
+    part = rule.parts.get(check.name)
+    needed = math.inf if part is None else math.exp(-part) / rule.false_alarms
     fresh = seen.until is not None and now - seen.until <= rule.stale and not seen.note
     good = fresh and _content(check, seen.state, rule)
     cold = (seen.cold.requests, seen.cold.failures)
-    found = Finding(check.name, _exp(evidence(seen.state)), min(needed, 1e300), good, "", aside=cold)
-    match seen.state:
-        case errors.Errors(duel=duel) | latency.Latency(duel=duel) | others.Complaints(duel=duel):
-            found = msgspec.structs.replace(found, requests=duel.tally.requests, failures=duel.tally.failures)
+    tally = seen.state.duel.tally if isinstance(seen.state, _COUNTED) else _NOTHING
+    found = Finding(
+        check.name,
+        _exp(seen.evidence),
+        min(needed, 1e300),
+        good,
+        "",
+        requests=tally.requests,
+        failures=tally.failures,
+        aside=cold,
+    )
     return _worded(found, check, seen.state, rule) if told else found
 
 
@@ -198,7 +207,7 @@ def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:
         return f"{found.check}: no data yet"
     if now - seen.until > rule.stale:
         return f"{found.check}: no data for {now - seen.until:.0f} s; the evidence so far is kept"
-    if aside(seen.state) > _WORTH:
+    if seen.aside > _WORTH:
         return f"{found.message}; its pods were warming up, so that it counts once they, warm, confirm it"
     return wording.missing(found.check, found.message, found.to_good, found.to_worse)
 
@@ -208,7 +217,7 @@ def _limits(state: State) -> tuple[str, ...]:
     if any(seen.pods == 1 for seen in state.checks.values()):
         found.append("one canary pod: a bad pod (or node) can't be told from a bad version; two or more can")
     for name, seen in state.checks.items():
-        if (kept := aside(seen.state)) > _WORTH:
+        if (kept := seen.aside) > _WORTH:
             pods = ", ".join(seen.cold.pods)
             found.append(
                 f"{name}: evidence of {wording.number(_exp(kept))} is kept aside, since {pods} were warming up "

@@ -32,7 +32,7 @@ import math
 import msgspec
 import numpy as np
 
-from davylamp.analysis import shares
+from davylamp.analysis import once, shares
 from davylamp.analysis.shares import Array
 
 CONFIRMED = 10.0
@@ -41,6 +41,7 @@ RARE = 0.025
 """A share of failures so small that waiting for the end of the warm-up would cost more than a cold start does."""
 _LEARNED = 0.8
 """The part of the warm account's stake that follows what was found in the other."""
+_MOSTLY, _PARTLY = math.log(_LEARNED), math.log1p(-_LEARNED)
 _BROKEN = 0.5
 _SURE = 1.28
 """Standard errors: one-sided 90 %."""
@@ -77,26 +78,23 @@ def warm(state: Warm, age: float | None, warm_up: float, *, fast: bool) -> bool:
     return fast and age is not None and age >= _FIRST * warm_up and at_most(state.failures, state.requests) < RARE
 
 
-def bet(state: Warm, before: Array, factors: Array | None, failures: int, requests: int) -> Warm:
-    """The account after an interval: log `factors` of the bets on warm pods (None for no warm pods), `before` those of
-    the account of everything up to it; and failures and requests of the young pods."""
-    learned, spread = state.learned, state.spread
-    if factors is not None:
-        learned += float(shares.log_mean(before + factors) - shares.log_mean(before))
-        spread = shares.pack(shares.unpack(spread) + factors)
-    return Warm(spread, learned, state.failures + failures, state.requests + requests)
+def bet(state: Warm, learned: float, spread: bytes, failures: int, requests: int) -> Warm:
+    """The account after an interval. `learned` is what the bets on warm pods have added to the log of a stake that is
+    spread as that of the account of everything was before it, `spread` the part that is spread over all alternatives
+    after them; and failures and requests of the young pods."""
+    return Warm(spread, state.learned + learned, state.failures + failures, state.requests + requests)
 
 
 def confirmed(learned: Array | float, spread: Array | float) -> Array:
     """Log of what the account has made of its stake of 1, in both of its parts."""
-    return np.logaddexp(math.log(_LEARNED) + np.asarray(learned), math.log1p(-_LEARNED) + np.asarray(spread))
+    return np.logaddexp(_MOSTLY + np.asarray(learned), _PARTLY + np.asarray(spread))
 
 
 def counts(state: Warm, everything: float) -> float:
     """How much of the log evidence `everything` counts."""
     if state.failures >= max(_BROKEN * state.requests, 1):
         return everything
-    found = float(confirmed(state.learned, shares.log_mean(shares.unpack(state.spread))))
+    found = once.either(_MOSTLY + state.learned, _PARTLY + once.capital(state.spread))
     enough = found >= math.log(CONFIRMED) and (not state.failures or at_most(state.failures, state.requests) < FEW)
     return everything if enough else min(everything, found)
 

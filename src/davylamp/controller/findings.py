@@ -6,6 +6,7 @@ version has served, and a history of at most HISTORY points, which always spans 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -46,7 +47,7 @@ class Served:
         for pod in pods:
             if pod.bounds != self._bounds:
                 self._bounds, self._counts = pod.bounds, [0] * len(pod.counts)
-            self._counts = [old + new for old, new in zip(self._counts, pod.counts, strict=True)]
+            self._counts = list(map(operator.add, self._counts, pod.counts))
 
     def counted(self, quantile: float) -> Counted:
         return Counted(self.requests, self.failures, self._slow(quantile))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from davylamp.embedded import cel, jsonpath, status
@@ -50,7 +51,7 @@ def check(obj: Object) -> None:
         if schema is None:
             causes.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
             continue
-        causes += _schema_causes(custom(schema), f"{path}.schema.openAPIV3Schema")
+        causes += _whole_schema(custom(schema), f"{path}.schema.openAPIV3Schema")
         for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
             try:
                 jsonpath.check(column["jsonPath"])
@@ -59,6 +60,11 @@ def check(obj: Object) -> None:
                 causes.append(invalid_value(at, column["jsonPath"], str(error)))
     if causes:
         raise status.invalid("apiextensions.k8s.io", "CustomResourceDefinition", name, causes)
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_schema(schema: Schema, path: str) -> list[Cause]:
+    return _schema_causes(schema, path)
 
 
 def _schema_causes(schema: Schema, path: str) -> list[Cause]:

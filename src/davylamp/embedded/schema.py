@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from davylamp.embedded import schemas
 from davylamp.embedded.cel import Rule, rules_of
 
@@ -86,6 +88,7 @@ class Schema:
         return Schema(raw, self._definitions)
 
 
+@functools.cache
 def built_in(group: str, version: str, kind: str) -> Schema:
     """The schema of a built-in kind."""
     everything = schemas.definitions()
@@ -100,8 +103,13 @@ def metadata() -> Schema:
 
 
 def custom(raw: Object) -> Schema:
-    """The schema in a CRD."""
-    return Schema(raw, {}, root=True)
+    """The schema in a CRD. The same text gives the same schema: a simulation makes the same CRDs a thousand times."""
+    return _custom(msgspec.json.encode(raw))
+
+
+@functools.lru_cache(maxsize=64)
+def _custom(raw: bytes) -> Schema:
+    return Schema(msgspec.json.decode(raw), {}, root=True)
 
 
 # --- known fields and defaults ---

@@ -10,7 +10,6 @@ import bisect
 import functools
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -116,9 +115,7 @@ def events(
 
 def histograms(draw: np.random.Generator, asked: Sequence[c.Pod], in_bucket: Chances) -> tuple[c.Histogram, ...]:
     """The durations of the same requests."""
-    if not asked:
-        return ()
-    made: Any = draw.multinomial(np.array([pod.requests for pod in asked]), in_bucket)
     return tuple(
-        c.Histogram(pod.pod, BOUNDS, tuple(row), pod.age) for pod, row in zip(asked, made.tolist(), strict=True)
+        c.Histogram(pod.pod, BOUNDS, tuple(draw.multinomial(pod.requests, in_bucket).tolist()), pod.age)
+        for pod in asked
     )

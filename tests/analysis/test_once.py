@@ -1,0 +1,59 @@
+"""One interval by plain numbers is what the formulas for arrays say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike
+
+from davylamp.analysis import blocks, once, shares
+
+FEW = st.integers(0, 50)
+MANY = st.one_of(st.just(0), st.integers(0, 100_000))
+TAUS = st.sampled_from([1.0, 1.25, 2.0, 10.0])
+
+
+def near(logs: ArrayLike, close: float = 1e-9) -> Any:
+    return pytest.approx(np.asarray(logs), rel=close, abs=close)
+
+
+@given(k0=FEW, k1=FEW, n0=MANY, n1=MANY, tau=TAUS)
+def test_bets_on_shares(k0: int, k1: int, n0: int, n1: int, tau: float) -> None:
+    counts = (k0, k1, n0, n1, tau)
+    assert once.worse(*counts) == near(shares.worse(*counts))
+    assert once.better(*counts) == near(shares.better(*counts))
+
+
+@given(n=MANY, part=st.floats(0, 1), limit=st.floats(1e-6, 0.4), cluster=st.sampled_from([1.0, 5.0]))
+def test_bets_on_limits(n: int, part: float, limit: float, cluster: float) -> None:
+    k = round(n * part)
+    assert once.below(k, n, limit, cluster) == near(shares.below(k, n, limit, cluster))
+    assert once.above(k, n, limit, cluster) == near(shares.above(k, n, limit, cluster))
+
+
+@given(
+    n0=MANY,
+    n1=MANY,
+    parts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    tau=TAUS,
+    rate=st.one_of(st.just(math.nan), st.floats(1e-4, 0.9999)),
+    power=st.floats(1, 5),
+)
+def test_blocks(n0: int, n1: int, parts: tuple[float, float], tau: float, rate: float, power: float) -> None:
+    counts = (round(n0 * parts[0]), round(n1 * parts[1]), n0, n1, tau, rate, power)
+    worse, better = (blocks.logs(*counts, against) for against in (blocks.WORSE, blocks.BETTER))
+    assert once.block(*counts, once.BLOCKS_WORSE) == near(worse, 1e-6)
+    assert once.block(*counts, once.BLOCKS_BETTER) == near(better, 1e-6)
+
+
+@given(st.lists(st.floats(-500, 500), min_size=1, max_size=100), st.floats(-3, 3))
+def test_sums_of_logs(logs: list[float], more: float) -> None:
+    raw = shares.pack(np.array(logs))
+    assert once.capital(raw) == pytest.approx(float(shares.log_mean(np.array(logs))))
+    assert once.added(raw, [more] * len(logs)) == shares.pack(np.array(logs) + more)
+    assert once.either(logs[0], more) == pytest.approx(np.logaddexp(logs[0], more))
