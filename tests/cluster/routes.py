@@ -78,6 +78,14 @@ def virtual_service(shop: Shop, **spec: object) -> Json:
     return {"apiVersion": ISTIO_API, "kind": "VirtualService", "metadata": {"name": "web"}, "spec": content}
 
 
+def destination_rule() -> Json:
+    """With a policy that the canary's Service must not lack."""
+    policy = {"connectionPool": {"http": {"http1MaxPendingRequests": 500}}}
+    subsets = [{"name": "all", "labels": {"app": "web"}}]
+    spec = {"host": "web", "trafficPolicy": policy, "subsets": subsets}
+    return {"apiVersion": ISTIO_API, "kind": "DestinationRule", "metadata": {"name": "web"}, "spec": spec}
+
+
 def inside(shop: Shop) -> str:
     """The Service's own name in the mesh."""
     return f"web.{shop.namespace}.svc.cluster.local"

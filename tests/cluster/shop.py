@@ -16,7 +16,7 @@ import yaml
 from davylab import Lab
 
 from davylamp.api.objects import HASH_LABEL
-from davylamp.embedded.load import Load
+from davylamp.embedded.load import Counts, Load
 from tests.cluster.reader import Reader, known
 
 Json = dict[str, Any]
@@ -236,11 +236,12 @@ class Traffic:
         self.shop.wait(lambda: self.load.snapshot().minus(before).answered >= requests, f"{requests} requests")
         return 100 * self.load.snapshot().minus(before).share(version)
 
-    def nothing_lost(self) -> None:
+    def nothing_lost(self) -> Counts:
         """Stop, and assert that every request since the start was answered, and well."""
         summary = self.load.stop()
         counted = summary.minus(self.began)
         assert (counted.lost, counted.failed, set(counted.statuses)) == (0, 0, {"200"}), summary
+        return counted
 
 
 def marks(obj: Json) -> list[str]:

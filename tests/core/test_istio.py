@@ -8,9 +8,9 @@ import itertools
 import pytest
 
 from davylamp.core import names
-from davylamp.core.actions import Announce
+from davylamp.core.actions import Announce, Patch
 from tests.core.crashes import check_crashes
-from tests.core.model import Cluster, Json, Mesh, policy_spec
+from tests.core.model import Cluster, Crash, Json, Mesh, policy_spec
 from tests.core.test_release import V2, completed, leftovers, ways
 
 SPEC: Json = {
@@ -41,7 +41,7 @@ def routed(*, ruled: bool = False, subsets: bool = False, **fields: object) -> C
     cluster = Cluster()
     cluster.gateway = Mesh()
     if ruled:
-        cluster.put("DestinationRule", "web", spec=copy.deepcopy(RULE))
+        cluster.put("DestinationRule", "web", spec=copy.deepcopy(RULE) | ({"exportTo": ["*"]} if subsets else {}))
     cluster.put("VirtualService", "web", spec=copy.deepcopy(SPEC))
     traffic = TRAFFIC | {"routes": [{"virtualService": {"name": "web", "subsets": subsets}}]}
     spec = policy_spec() | {"traffic": traffic} | fields
@@ -81,13 +81,13 @@ def test_by_subsets_both_are_of_one_host_with_the_users_policy_and_its_rule_is_n
     side = cluster.release["spec"]
     assert ours == {
         "host": "web",
-        "exportTo": ["."],
+        "exportTo": ["*"],
         "subsets": [
             {"name": "davylamp-stable", "labels": {"pod-template-hash": side["stable"]["hash"]}},
             {"name": "davylamp-canary", "labels": {"pod-template-hash": side["canary"]["hash"]}},
         ],
     }
-    assert cluster.get("DestinationRule", "web")["spec"] == RULE
+    assert cluster.get("DestinationRule", "web")["spec"] == RULE | {"exportTo": ["*"]}
     assert "pod-template-hash" not in cluster.get("Service", "web")["spec"]["selector"]
     (route,) = [one for one in cluster.get("VirtualService", "web")["spec"]["http"] if "name" not in one]
     assert [(to["destination"], to["weight"]) for to in route["route"]] == [
@@ -155,3 +155,59 @@ def test_a_crash_at_any_write_of_the_virtual_service_leads_to_the_same_end(way: 
         least=4,
     )
     assert as_before(calm) or way in ("deletion", "supersession"), "where another release has begun"
+
+
+def hide(cluster: Cluster) -> None:
+    """Somebody exports the user's rule to its own namespace alone: from then on a gateway elsewhere answers 503, until
+    the route is given back, which nothing could be faster than."""
+    cluster.edit("DestinationRule", "web", lambda obj: obj["spec"].update(exportTo=["."]))
+    try:
+        cluster.run(lambda: as_before(cluster))
+    except Crash:
+        cluster.restart()
+        cluster.run(lambda: as_before(cluster))
+    cluster.violations.clear()
+
+
+def by_subsets(weight: int) -> Cluster:
+    return routed(ruled=True, subsets=True, steps=[{"weight": weight, "approve": True}])
+
+
+@pytest.mark.parametrize("weight", [0, 10, 50])
+def test_by_subsets_a_release_whose_subsets_are_hidden_meanwhile_is_taken_back_without_naming_them_again(
+    weight: int,
+) -> None:
+    calm = check_crashes(lambda: by_subsets(weight), hide, end=final_state)
+    routes = [w for w in calm.writes if not isinstance(w, Announce) and w.ref.kind in ("VirtualService", "Release")]
+    decided = next(n for n, w in enumerate(routes) if isinstance(w, Patch) and "SubsetsUnseen" in str(w.patch))
+    assert routes[decided + 1].ref.kind == "VirtualService", "right after the decision, which comes first"
+    assert (calm.phase(), calm.weights[-1]) == ("RolledBack", 0)
+    assert "exportTo ., so that" in calm.release["status"]["message"]
+    assert (as_before(calm), leftovers(calm)) == (True, [])
+
+
+def test_by_subsets_all_of_the_traffic_stays_with_the_canary_where_the_subsets_are_hidden_then() -> None:
+    cluster = by_subsets(100)
+    cluster.run()
+    hide(cluster)
+    cluster.run()
+    assert as_before(cluster)
+    assert (round(cluster.weights[-1]), cluster.violations) == (100, [])
+    cluster.command(approved={"step": 1})
+    cluster.run()
+    completed(cluster)
+    assert leftovers(cluster) == []
+
+
+def test_by_subsets_no_release_begins_where_the_users_rule_would_hide_them() -> None:
+    cluster = by_subsets(10)
+    cluster.run()
+    hide(cluster)
+    cluster.run()
+    before = len(cluster.all("Release"))
+    cluster.set_image("hellok8s:v3")
+    cluster.writes.clear()
+    cluster.run()
+    assert len(cluster.all("Release")) == before
+    written = {write.ref.kind for write in cluster.writes if not isinstance(write, Announce)}
+    assert not written & {"VirtualService", "DestinationRule", "ReplicaSet"}

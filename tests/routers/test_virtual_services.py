@@ -244,9 +244,66 @@ def test_what_is_not_split_is_told_with_where_its_requests_go(subsets: bool, whe
 
 
 def test_by_subsets_a_destination_has_no_other_subset() -> None:
-    route = Route(virtual_service=VirtualServiceRoute("web", subsets=True))
-    given = msgspec.structs.replace(asks().spec, traffic=Traffic("web", (route,)))
-    policy_ = msgspec.structs.replace(asks(), spec=given)
     named = rule(subsets=[{"name": "v1", "labels": {}}])
-    (told,) = problems(policy_, shop(deployment(), service(), named, vs(to("web", subset="v1"))))
+    (told,) = problems(split_by_subsets(), shop(deployment(), service(), named, vs(to("web", subset="v1"))))
     assert 'spec.http[0].route[0] names subset "v1", and the policy asks to split by subsets' in told
+
+
+SEEN = " would not know the subsets and answer 503; add "
+OUT = " to it, or leave `subsets` out of the policy"
+
+
+@pytest.mark.parametrize(
+    ("rule_", "of", "told"),
+    [
+        ({}, {"gateways": ["edge", "mesh"]}, ""),
+        ({"exportTo": []}, {"gateways": ["far/edge"]}, ""),
+        ({"exportTo": [".", "*"]}, {"gateways": ["edge", "mesh"]}, ""),
+        ({"exportTo": ["far"]}, {"gateways": ["far/edge"]}, ""),
+        ({"exportTo": ["."]}, {"exportTo": ["shop"]}, ""),
+        (
+            {"exportTo": ["."]},
+            {"gateways": ["far/edge"]},
+            f'has spec.exportTo ., so that the pods of Gateway far/edge{SEEN}far or "*"{OUT}',
+        ),
+        (
+            {"exportTo": ["."]},
+            {"gateways": ["edge"]},
+            f'has spec.exportTo ., so that the pods of Gateway edge, which may run in another namespace,{SEEN}"*"{OUT}',
+        ),
+        (
+            {"exportTo": ["shop", "far"]},
+            {"gateways": ["shop/edge", "far/edge", "mesh"], "exportTo": ["shop", "near"]},
+            "has spec.exportTo shop, far, so that the pods of Gateway edge, which may run in another namespace, and "
+            f'sidecars (the VirtualService is for those of near, shop){SEEN}"*"{OUT}',
+        ),
+        (
+            {"exportTo": ["."]},
+            {},
+            f'has spec.exportTo ., so that sidecars (the VirtualService is for those of *){SEEN}"*"{OUT}',
+        ),
+        (
+            {"exportTo": ["."]},
+            {"hosts": []},
+            f'has spec.exportTo ., so that whoever has the VirtualService that delegates to this one{SEEN}"*"{OUT}',
+        ),
+        (
+            {"workloadSelector": {"matchLabels": {"app": "web"}}},
+            {},
+            "has a spec.workloadSelector, so that all clients but those that it selects would not know the subsets and "
+            "answer 503; take it out, or leave `subsets` out of the policy",
+        ),
+    ],
+)
+def test_by_subsets_a_rule_that_not_everybody_sees_who_has_the_virtual_service_is_refused(
+    rule_: Json, of: Json, told: str
+) -> None:
+    objects = shop(rule(**rule_), vs(to("web"), **of))
+    expected = [f'{AT}: VirtualService "web": DestinationRule "web" {told}'] if told else []
+    assert problems(split_by_subsets(), objects) == expected
+    assert problems(asks(), objects) == [], "with a Service for each version it is all the same"
+
+
+def split_by_subsets() -> ReleasePolicy:
+    traffic = Traffic("web", (Route(virtual_service=VirtualServiceRoute("web", subsets=True)),))
+    return msgspec.structs.replace(asks(), spec=msgspec.structs.replace(asks().spec, traffic=traffic))

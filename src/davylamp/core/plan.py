@@ -14,6 +14,7 @@ and the first that has something to say decides. The order is the design:
     keeping     it is completed, and the old pods stay for a while: nothing that follows takes it back
     unhealthy   the canary's pods can't live
     worse       the canary fails, is slow or is complained about more than is tolerated
+    barred      splitting the route would fail requests, by what others have changed
     promoting   a person wants it done now, or stable is gone
     stepping    the steps, in turn
 """
@@ -27,7 +28,7 @@ import msgspec
 
 from davylamp.api.types import Command, Phase, WeightStatus
 from davylamp.api.units import readable, seconds
-from davylamp.core import health, names, status
+from davylamp.core import health, names, status, subsets
 from davylamp.core.actions import Patch
 from davylamp.core.case import Case, case_of, rolling_back
 from davylamp.core.decision import LogWanted, Plan
@@ -157,6 +158,14 @@ def _illness(case: Case, now: datetime) -> health.Illness | datetime | None:
         logs=case.world.logs,
         now=now,
     )
+
+
+def barred(case: Case, now: datetime) -> Plan | None:
+    """All of the traffic needs no split, and without stable pods there is no way back: there it goes on without."""
+    found = subsets.barred(case)
+    if not found or case.switched or case.stable is None:
+        return None
+    return turn_back(case, now, Phase.ROLLED_BACK, "SubsetsUnseen", found)
 
 
 def promoting(case: Case, now: datetime) -> Plan | None:
@@ -291,6 +300,7 @@ POLICIES: tuple[Policy, ...] = (
     keeping,
     unhealthy,
     worse,
+    barred,
     promoting,
     stepping,
 )

@@ -97,6 +97,9 @@ def _freed(case: Case) -> str:
 
 def _subsets(case: Case, end: End, now: datetime) -> Plan | None:
     """The same where a route tells the versions apart by subsets."""
+    failing = subsets.failing(case)
+    if failing:
+        return Plan(failing, "RollingBack", "giving the route back, since subsets answer 503")
     waiting = _stable_unready(case, end)
     if waiting:
         return Plan((), "RollingBack", waiting)

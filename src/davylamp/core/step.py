@@ -194,6 +194,9 @@ def _switch(case: Case, step: Step, now: datetime) -> Reached | Missing:
     """All of the traffic: the Services themselves select the canary's pods. (Without any nothing is sent.)"""
     if not case.services:
         return Reached(100, "all pods")
+    failing = subsets.failing(case)
+    if failing:
+        return Missing("giving the route back, since subsets answer 503", failing)
     if case.by_subsets and not case.switched:
         missing = _prepared(case, now) or _missing(subsets.everything(case, wanted_pods(case, Step(100)), now))
         if missing is not None:

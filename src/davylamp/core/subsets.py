@@ -47,8 +47,21 @@ def everything(case: Case, pods: int, now: datetime) -> Unready | None:
     return opened(case, pods, now) or written(case, Exposure(100), now)
 
 
+def barred(case: Case) -> str:
+    """Why requests for the subsets fail now, by what others have changed; "" where they don't."""
+    found = (route.barred(case.context(route)) for route in case.world.routes) if case.by_subsets else ()
+    return "; ".join(filter(None, found))
+
+
+def failing(case: Case) -> tuple[Action, ...]:
+    """What gives the routes back where they fail requests."""
+    return rerouted(case, None) if barred(case) else ()
+
+
 def away(case: Case, now: datetime) -> Unready | None:
     """No request goes to the canary's subset any more."""
+    if barred(case):
+        return _without(case, now)
     if any(case.selected_by(service) == "canary" for service in case.services):
         return Unready("letting the Services offer both versions' pods", case.select(None))
     if case.services and all(case.selected_by(service) == "stable" for service in case.services):
@@ -58,6 +71,21 @@ def away(case: Case, now: datetime) -> Unready | None:
         if not case.other_endpoints(service.metadata.name):
             return Unready(f"no stable pod is in the endpoints of Service {service.metadata.name} yet")
     return _known(case, now) or written(case, STABLE_ONLY, now)
+
+
+def _without(case: Case, now: datetime) -> Unready | None:
+    """The same where no subset may be named: the routes as the user wrote them, then the Services on stable's pods."""
+    at = case.settled(*(ref for route in case.world.routes for ref in route.refs))
+    if at > now:
+        return Unready("the route without subsets is given time to take effect", wake_at=at)
+    pinned = case.select("stable")
+    if pinned:
+        return Unready("moving the Services to the stable pods", pinned)
+    for service in case.services:
+        left = case.ready_endpoints(service.metadata.name)
+        if left:
+            return Unready(f"{left} canary pods are still in the endpoints of Service {service.metadata.name}")
+    return _known(case, now)
 
 
 def written(case: Case, wanted: Exposure, now: datetime) -> Unready | None:

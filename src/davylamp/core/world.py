@@ -128,6 +128,10 @@ class Route(Protocol):
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
         """What was written for that, with uids; it goes when the canary's Service does."""
 
+    def barred(self, context: RouteContext) -> str:
+        """Why requests would fail if they were split here, as the objects around are now; for people, "" if they
+        would not. `desired` splits nothing then, whatever is asked, and the release is taken back."""
+
     def effective(self, context: RouteContext) -> Exposure | None: ...
 
     def converged(self, exposure: Exposure | None, context: RouteContext) -> str:

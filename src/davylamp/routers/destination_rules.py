@@ -15,7 +15,7 @@ from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.manifests import owner
 from davylamp.core.world import RouteContext, Wanted
-from davylamp.routers import istio_split
+from davylamp.routers import exports, istio_split
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 def prepared(users: tuple[DestinationRule, ...], about_canary: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
     """What is left to write before requests may be sent to the canary's Service. `users` are the rules about the
     Service's host, `about_canary` those about the canary's, where somebody's own comes first."""
-    spec = _copied([rule for rule in users if not is_ours(rule, at)], at)
+    spec = _copied(users_of(users, at), at)
     ours = [rule for rule in about_canary if is_ours(rule, at)]
     if spec is None or len(ours) < len(about_canary):
         return Wanted()
@@ -33,9 +33,9 @@ def prepared(users: tuple[DestinationRule, ...], about_canary: tuple[Destination
 def subsets(known: tuple[DestinationRule, ...], at: RouteContext) -> Wanted:
     """A rule of ours with the two subsets. Istio takes the subsets of all rules for a host together, and the user's
     policy for all of them, where the rules are for the same clients (`mergeDestinationRule`)."""
-    users = [rule for rule in known if not is_ours(rule, at)]
-    theirs: Json = users[0].spec if users else {}
-    same: Json = {key: theirs[key] for key in ("exportTo", "workloadSelector") if key in theirs}
+    first = exports.oldest(users_of(known, at))
+    theirs: Json = first.spec if first is not None else {}
+    same: Json = {key: theirs[key] for key in ("exportTo",) if key in theirs}
     pods = ((istio_split.STABLE, at.stable_hash), (istio_split.CANARY, at.canary_hash))
     found = [{"name": name, "labels": {HASH_LABEL: value}} for name, value in pods]
     spec: Json = {"host": theirs.get("host", at.service), **same, "subsets": found}
@@ -58,6 +58,11 @@ def remains(about_canary: tuple[DestinationRule, ...], at: RouteContext) -> tupl
     return tuple((_ref(rule, at), rule.metadata.uid) for rule in about_canary if is_ours(rule, at))
 
 
+def users_of(known: Sequence[DestinationRule], at: RouteContext) -> list[DestinationRule]:
+    """Those that are not ours."""
+    return [rule for rule in known if not is_ours(rule, at)]
+
+
 def is_ours(rule: DestinationRule, at: RouteContext) -> bool:
     controller = rule.metadata.controller
     return controller is not None and controller.uid == at.release_uid
@@ -65,10 +70,9 @@ def is_ours(rule: DestinationRule, at: RouteContext) -> bool:
 
 def _copied(users: Sequence[DestinationRule], at: RouteContext) -> Json | None:
     """Of several rules for a host Istio takes the oldest one's policy. Subsets stay out: the canary has none."""
-    with_policy = [rule for rule in users if rule.spec.get("trafficPolicy")]
-    if not with_policy:
+    first = exports.oldest(rule for rule in users if rule.spec.get("trafficPolicy"))
+    if first is None:
         return None
-    first = min(with_policy, key=lambda rule: (str(rule.metadata.creation_timestamp), rule.metadata.name))
     host = str(first.spec.get("host", ""))
     kept = {key: value for key, value in first.spec.items() if key != "subsets"}
     return kept | {"host": at.canary_service + host[len(at.service) :]}

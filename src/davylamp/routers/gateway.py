@@ -104,6 +104,9 @@ class GatewayRoute(msgspec.Struct, frozen=True):
     def prepared(self, context: RouteContext) -> Wanted:
         return Wanted()
 
+    def barred(self, context: RouteContext) -> str:
+        return ""
+
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
         return ()
 

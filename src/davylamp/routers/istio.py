@@ -16,7 +16,7 @@ from davylamp.api.types import Match
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.world import Exposure, Refusal, RouteContext, Wanted
-from davylamp.routers import destination_rules, istio_rules, istio_split
+from davylamp.routers import destination_rules, exports, istio_rules, istio_split
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import PROTOCOLS, Record, Sides
 from davylamp.routers.restoring import annotation, remembered
@@ -63,7 +63,7 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
         sides = self._sides(context)
         wanted = istio_split.restore(found.spec, self._records(), sides)
         records: list[Record] = []
-        if exposure is not None:
+        if exposure is not None and not self.barred(context):
             wanted, records = istio_split.rewrite(wanted, exposure, sides)
         changed = {p: wanted[p] for p in PROTOCOLS if p in wanted and wanted[p] != found.spec.get(p)}
         meta: dict[str, Any] = {"resourceVersion": found.metadata.resource_version}
@@ -78,11 +78,18 @@ class VirtualServiceRoute(msgspec.Struct, frozen=True):
     def prepared(self, context: RouteContext) -> Wanted:
         """What the user's DestinationRule says, said of the canary's Service as well."""
         if self.subsets:
-            return destination_rules.subsets(self.rules, context)
+            return Wanted() if self.barred(context) else destination_rules.subsets(self.rules, context)
         return destination_rules.prepared(self.rules, self.canary_rules, context)
 
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
         return destination_rules.remains((*self.rules, *self.canary_rules), context)
+
+    def barred(self, context: RouteContext) -> str:
+        found = self.virtual_service
+        if found is None or not self.subsets:
+            return ""
+        users = destination_rules.users_of(self.rules, context)
+        return "; ".join(f"{self.name}: {text}" for text in exports.unseen(found, users))
 
     def effective(self, context: RouteContext) -> Exposure | None:
         """The exposure that the VirtualService means at this moment: the largest share, in percent rounded up, that

@@ -294,7 +294,7 @@ def _twofold(target: Target) -> bool:
     return sum(given is not None for given in (target.name, target.match_labels, target.pair)) > 1
 
 
-def ours(obj: Service | Ingress) -> bool:
+def ours(obj: Service | Ingress | DestinationRule) -> bool:
     """True for an object that a release made."""
     labels = obj.metadata.labels
     return names.RELEASE_LABEL in labels and names.MANAGED_BY.items() <= labels.items()

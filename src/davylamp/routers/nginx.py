@@ -110,6 +110,9 @@ class NginxRoute(msgspec.Struct, frozen=True):
     def prepared(self, context: RouteContext) -> Wanted:
         return Wanted()
 
+    def barred(self, context: RouteContext) -> str:
+        return ""
+
     def remains(self, context: RouteContext) -> tuple[tuple[Ref, str], ...]:
         return ()
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from davylamp.api.objects import HASH_LABEL, DestinationRule, VirtualService
 from davylamp.api.types import Route, VirtualServiceRoute
 from davylamp.core import names
-from davylamp.routers import istio, istio_rules
+from davylamp.routers import exports, istio, istio_rules
 from davylamp.routers.istio_rules import MESH, Json
 from davylamp.routers.istio_split import CANARY, PROTOCOLS, STABLE, Sides, maps, sends_to
-from davylamp.routers.namespace import NamespaceObjects
+from davylamp.routers.namespace import NamespaceObjects, ours
 from davylamp.routers.restoring import remembered
 from davylamp.routers.router import Findings, Router
 from davylamp.routers.senders import hosts_of, names_of, service_of_host
@@ -72,6 +72,9 @@ def problems(route: Route, service: str, objects: NamespaceObjects) -> Findings:
                 "has one; take it out, or leave `subsets` out"
             )
         _subset(vs, where, target["destination"], service, objects, found)
+    if by_subsets:
+        users = [rule for rule in _rules(service, objects) if not ours(rule)]
+        found.errors += (f"{_title(vs)}: {text}" for text in exports.unseen(vs, users))
     _policies(vs, service, objects, found)
     _same_hosts(vs, objects, found)
     return found
