@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.cluster.conformance import answered
-from tests.cluster.routes import EDGE, virtual_service
-from tests.cluster.shop import Controller, Json, Shop, Traffic, marks
+from tests.cluster.routes import EDGE, destination_rule, virtual_service
+from tests.cluster.shop import Controller, Json, Shop, Traffic, ingress_of, marks
 from tests.conformance.suite import Sent
 
 V2 = "hellok8s:v2"
@@ -87,3 +87,59 @@ def test_what_is_wrong_with_a_virtual_service_is_told_before_anything_is_written
     shop.policy({"weight": 10}, route="virtualService", ready=False)
     shop.wait(lambda: told in " ".join(shop.davy("status", "web", check=False).stdout.split()), told)
     assert marks(shop.get("virtualservice", "web")) == []
+
+
+def test_by_subsets_a_rule_that_hides_them_takes_the_release_back_and_refuses_the_next(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    before = spec(shop)
+    shop.apply(users_rule := destination_rule())
+    routed: Json = {"service": "web", "settle": "3s", "routes": [{"virtualService": {"name": "web", "subsets": True}}]}
+    shop.policy({"weight": 50, "approve": True}, traffic=routed)
+    shop.set_image(V2)
+    shop.wait_step(V2, 1)
+    assert abs(traffic.share("v2") - 50) < 13
+    users_rule["spec"]["exportTo"] = ["."]
+    shop.apply(users_rule)
+    ended = shop.wait_phase(V2, "RolledBack")
+    assert 'DestinationRule "web" has spec.exportTo ., so that the pods of Gateway edge' in ended["status"]["message"]
+    shop.wait_quiet("hellok8s:v1")
+    assert traffic.share("v1") == 100
+    counted = traffic.load.snapshot()
+    assert traffic.share("v1", requests=200) == 100
+    assert set(traffic.load.snapshot().minus(counted).statuses) == {"200"}
+    assert (spec(shop), shop.leftovers()) == (before, [])
+    assert [one["metadata"]["name"] for one in shop.all("destinationrules")] == ["web"]
+    shop.wait(lambda: shop.condition("Ready") == "False", "the policy to be refused")
+    shop.set_image("hellok8s:v3")
+    told = 'add "*" to it, or leave `subsets` out of the policy'
+    shop.wait(lambda: told in " ".join(shop.davy("status", "web", check=False).stdout.split()), told)
+    assert shop.release("hellok8s:v3") == {}
+    assert spec(shop) == before
+    traffic.load.stop()
+
+
+def test_an_ingress_and_a_virtual_service_of_one_service_are_split_at_once(
+    shop: Shop, traffic: Traffic, controller: Controller
+) -> None:
+    shop.apply(ingress_of(shop.host))
+    before = spec(shop)
+    at_ingress = Traffic(shop)
+    routed: Json = {
+        "service": "web",
+        "settle": "3s",
+        "match": [HEADER],
+        "routes": [{"ingress": {"name": "web"}}, {"virtualService": {"name": "web"}}],
+    }
+    shop.policy({"weight": 50, "approve": True}, {"weight": 100}, traffic=routed)
+    shop.set_image(V2)
+    shop.wait_step(V2, 1)
+    for one, url in ((traffic, shop.lab.inside_istio_url), (at_ingress, shop.lab.inside_traefik_url)):
+        assert abs(one.share("v2") - 50) < 13
+        assert answered(shop, TESTER, url) == 100
+    shop.davy("approve", "web")
+    shop.wait_phase(V2, "Completed")
+    shop.wait_quiet(V2)
+    assert (spec(shop), shop.leftovers()) == (before, [])
+    traffic.nothing_lost()
+    at_ingress.nothing_lost()
