@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from davylamp.cli import main as program
+from davylamp.cli.screen import Screen
 from davylamp.core.actions import Ref
 from davylamp.kube.clock import SystemClock
 from davylamp.kube.kinds import kind_of
@@ -160,3 +162,22 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         return server
 
     return served
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    stream = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("davylamp.cli.session.screen", lambda: Screen(stream, terminal=True, utf8=True, width=100))
+    return stream

@@ -26,8 +26,7 @@ from davylamp.embedded.demo.show import Result
 from davylamp.embedded.errors import EmbeddedError
 from davylamp.embedded.load import Summary
 from davylamp.view.lines import plain
-from tests.cli.conftest import Davy
-from tests.cli.test_watch import Terminal
+from tests.cli.conftest import Davy, Terminal
 from tests.embedded.test_demo_frame import frame
 from tests.view import situations
 from tests.view.situations import in_step

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from davylamp.cli import exits
 from davylamp.core import names
-from tests.cli.conftest import Davy, Serve
+from tests.cli.conftest import Davy, Serve, Terminal
 from tests.core.model import Json
 from tests.core.pair_model import V2, Pair, pair_policy, until_step
 from tests.core.test_pairs import APPROVED, of, started
@@ -32,6 +34,22 @@ def test_at_rest_it_is_said_who_serves_and_how_to_start(davy: Davy, serve: Serve
     out = davy("status", "web").out
     assert "web-v1 (hellok8s:v1) serves, web-v2 is idle" in out
     assert "`davy start web-v2`" in out
+
+
+def test_a_watch_shows_each_deployment_by_its_role_with_its_pods_below(
+    davy: Davy, serve: Serve, terminal: Terminal
+) -> None:
+    cluster = started(APPROVED)
+    cluster.run()
+    serve(cluster)
+    assert davy("watch", "web", "--timeout", "300ms").code == exits.TIMED_OUT
+    drawn = terminal.getvalue()
+    last = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", drawn[drawn.rindex("shop/web-v1 and web-v2") :])
+    shown = [line.split()[:3] for line in last.splitlines() if re.match(r"  (stable|canary) |\s+[├└] ", line)]
+    roles = [line for line in shown if line[0] in ("stable", "canary")]
+    assert roles == [["stable", "web-v1", "(hellok8s:v1)"], ["canary", "web-v2", "(hellok8s:v2)"]]
+    of = [next(name for name in ("web-v1", "web-v2") if name in line[1]) for line in shown]
+    assert of == ["web-v1"] * 5 + ["web-v2"] * (1 + cluster.size("web-v2")), last
 
 
 def test_the_history_of_a_pair_has_the_releases_of_both(davy: Davy, serve: Serve) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import pytest
 
 from davylamp.cli import exits
 from davylamp.cli.follow import NEGLECTED, Neglect
-from davylamp.cli.screen import Screen
 from davylamp.kube.errors import ApiError
-from tests.cli.conftest import Davy, Serve
+from tests.cli.conftest import Davy, Serve, Terminal
 from tests.view import situations
 from tests.view.situations import in_step, seen, started
 
@@ -60,25 +58,6 @@ def test_forever_goes_on_after_the_end(davy: Davy, serve: Serve) -> None:
     result = davy("watch", "web", "--forever", "--timeout", "300ms")
     assert result.code == exits.TIMED_OUT
     assert "Completed" in result.lines[-1]
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is one."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    stream = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("davylamp.cli.session.screen", lambda: Screen(stream, terminal=True, utf8=True, width=100))
-    return stream
 
 
 def test_on_a_terminal_all_of_it_is_redrawn_in_place_and_the_end_stays(

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of, policy_manifest
+import pytest
+
+from tests.cluster.routes import EDGE, GATEWAY, destination_rule, http_route, virtual_service
+from tests.cluster.shop import (
+    SERVICE,
+    Controller,
+    Json,
+    Shop,
+    Traffic,
+    deployment,
+    ingress_of,
+    marks,
+    policy_manifest,
+)
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 WEIGHT = "nginx.ingress.kubernetes.io/canary-weight"
@@ -31,8 +44,8 @@ def open_pair(shop: Shop, *, routed: bool = True, idle: int = 0, idle_image: str
         shop.wait_available(idle, "web-v2")
 
 
-def policy(shop: Shop, steps: list[Json], *, routed: bool = True) -> None:
-    traffic: Json = {"service": "web", "settle": "3s"} | ({"routes": [{"ingress": {"name": "web"}}]} if routed else {})
+def policy(shop: Shop, steps: list[Json], *, routed: bool = True, route: str = "ingress") -> None:
+    traffic: Json = {"service": "web", "settle": "3s"} | ({"routes": [{route: {"name": "web"}}]} if routed else {})
     spec = {"target": {"pair": {"stable": "web-v1", "canary": "web-v2"}}, "traffic": traffic, "steps": steps}
     shop.apply(policy_manifest("web", spec))
     shop.wait(lambda: shop.condition("Ready") == "True", "a policy that can be used")
@@ -74,6 +87,38 @@ def test_a_pair_by_nginx_weight_swaps_its_places_and_comes_back_from_half(shop: 
     assert (traffic.share("v2"), sizes(shop)) == (100, (0, 4))
     assert [i["metadata"]["name"] for i in shop.all("ingresses")] == ["web"]
     assert {s["metadata"]["name"] for s in shop.all("services")} == {"web", "web-canary"}
+    traffic.nothing_lost()
+
+
+@pytest.mark.parametrize("route", ["httpRoute", "virtualService"])
+def test_a_pair_by_another_route_swaps_its_places_and_leaves_the_route_as_it_was(
+    shop: Shop, controller: Controller, route: str
+) -> None:
+    made = [GATEWAY, http_route(shop.host)] if route == "httpRoute" else [EDGE, virtual_service(shop)]
+    open_pair(shop)
+    shop.apply(*made, *([destination_rule()] if route == "virtualService" else []))
+    shop.kubectl("delete", "ingress", "web")
+    lab = shop.lab
+    traffic = Traffic(shop, url=lab.inside_traefik_url if route == "httpRoute" else lab.inside_istio_url)
+    before = shop.get(route.lower(), "web")["spec"]
+    policy(shop, [{"weight": 50, "approve": True}, {"weight": 100}], route=route)
+    shop.set_image(V2, "web-v2")
+    shop.wait_step(V2, 1)
+    assert abs(traffic.share("v2") - 50) < 13
+    shop.davy("abort", "web", "--wait")
+    settled(shop, V1)
+    assert traffic.share("v1") == 100
+    shop.davy("retry", "web")
+    shop.wait(lambda: shop.release(V2)["spec"].get("attempt") == 2, "another attempt")
+    shop.wait_step(V2, 1)
+    shop.davy("approve", "web")
+    shop.wait_phase(V2, "Completed")
+    settled(shop, V2)
+    assert (traffic.share("v2"), sizes(shop)) == (100, (0, 4))
+    left = shop.get(route.lower(), "web")
+    assert (left["spec"], marks(left)) == (before, [])
+    rules = [one["metadata"]["name"] for one in shop.all("destinationrules")]
+    assert rules == (["web"] if route == "virtualService" else [])
     traffic.nothing_lost()
 
 

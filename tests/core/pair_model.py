@@ -13,16 +13,18 @@ from davylamp.core.pair_start import next_name
 from davylamp.core.world import Gate, Traffic, World, promised
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.review import bind, resolve
-from tests.core.model import NAMESPACE, Cluster, Json, ingress_spec
+from tests.core.model import NAMESPACE, Cluster, Gateway, Json, Mesh, ingress_spec
 
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
+RULE: Json = {"backendRefs": [{"name": "web", "port": 80, "weight": 3}], "timeouts": {"request": "5s"}}
+ROUTE: Json = {"route": [{"destination": {"host": "web"}}], "timeout": "5s"}
 HEADER = {"header": {"name": "X-Canary", "exact": "true"}}
 
 
 class Pair(Cluster):
     """Deployments web-v1 (serves) and web-v2 (idle, of the same image); Service web, and with routes web-canary.
 
-    `by_hand` is the weight of a canary Ingress that somebody made.
+    `by_hand` is the weight of a canary Ingress that somebody made; `through` the proxies of another route, `web`.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Pair(Cluster):
         idle: int = 0,
         by_hand: int | None = None,
         gate: Gate = "admission",
+        through: str = "",
     ) -> None:
         super().__init__(gate=gate, replicas=0)
         for kind, name in (("Deployment", "web"), ("Service", "web")):
@@ -48,6 +51,13 @@ class Pair(Cluster):
             self.put("Service", "web-canary", spec={"selector": {"app": "web", "version": "v2"}, "ports": ports})
         if by_hand is not None:
             self.put_canary_ingress(by_hand)
+        if through == "httpRoute":
+            self.gateway = Gateway()
+            self.put("HTTPRoute", "web", spec={"parentRefs": [{"name": "gw"}], "rules": [copy.deepcopy(RULE)]})
+        elif through == "virtualService":
+            self.gateway = Mesh()
+            self.put("DestinationRule", "web", spec={"host": "web", "trafficPolicy": {"tls": {"mode": "DISABLE"}}})
+            self.put("VirtualService", "web", spec={"hosts": ["web"], "http": [copy.deepcopy(ROUTE)]})
         self.settle()
         self.violations.clear()
 
@@ -64,6 +74,14 @@ class Pair(Cluster):
             obj["spec"]["template"]["spec"]["containers"][0]["image"] = image
 
         self.edit("Deployment", deployment, change)
+
+    def as_before(self) -> bool:
+        """Whether the user's own route is as it was, and nothing stands beside it."""
+        routes = self.all("HTTPRoute") + self.all("VirtualService")
+        content = [found["spec"].get("rules") or found["spec"]["http"] for found in routes]
+        noted = [found for found in routes if names.ROUTED in found["metadata"].get("annotations", {})]
+        rules = [rule["metadata"]["name"] for rule in self.all("DestinationRule")]
+        return not noted and content in ([], [[RULE]], [[ROUTE]]) and rules in ([], ["web"])
 
     def size(self, deployment: str) -> int:
         return int(self.get("Deployment", deployment)["spec"]["replicas"])
@@ -86,6 +104,7 @@ class Pair(Cluster):
         deployments = {d.metadata.name: d for d in self.typed("Deployment")}
         services = {s.metadata.name: s for s in self.typed("Service")}
         watched = [*policies, *deployments.values(), *services.values(), *self.typed("Ingress")]
+        watched += [*self.typed("HTTPRoute"), *self.typed("VirtualService"), *self.typed("DestinationRule")]
         classes = {c.metadata.name: c for c in self.typed("IngressClass")}
         objects = NamespaceObjects.of(NAMESPACE, watched, classes)
         sets = {name: [rs for rs in self.typed("ReplicaSet") if owned(rs, d)] for name, d in deployments.items()}
@@ -140,6 +159,9 @@ class Pair(Cluster):
             images = {self.pods_ever[pod] for pod in self.endpoints("web")}
             if len(images) > 1:
                 self.violations.append(f"Service web had {sorted(images)} at {self.now:%H:%M:%S}")
+        for name in self.gateway.shares() if self.gateway is not None else ():
+            if not self.endpoints(name):
+                self.violations.append(f"requests were sent to Service {name} without endpoints at {self.now:%H:%M:%S}")
 
 
 def owned(replica_set: Any, deployment: Any) -> bool:
@@ -159,10 +181,12 @@ def of_pair(version: str, image: str, replicas: int) -> Json:
     }
 
 
-def pair_policy(steps: list[Json], *, routed: bool = True, canary: bool = False, **fields: Any) -> Json:
-    """A policy's spec; `canary` names the canary Ingress made by hand."""
-    ingress = {"name": "web"} | ({"canary": "web-canary"} if canary else {})
-    traffic: Json = {"service": "web"} | ({"routes": [{"ingress": ingress}]} if routed else {})
+def pair_policy(
+    steps: list[Json], *, routed: bool = True, canary: bool = False, through: str = "", **fields: Any
+) -> Json:
+    """A policy's spec; `canary` names the canary Ingress made by hand, `through` another route than an Ingress."""
+    route = {"name": "web"} | ({"canary": "web-canary"} if canary else {})
+    traffic: Json = {"service": "web"} | ({"routes": [{through or "ingress": route}]} if routed else {})
     traffic |= fields.pop("traffic", {})
     return {"target": {"pair": {"stable": "web-v1", "canary": "web-v2"}}, "traffic": traffic, "steps": steps} | fields
 

@@ -22,11 +22,13 @@ from tests.core.test_release import CRASHING
 APPROVED: list[Json] = [{"weight": 10, "approve": True}, {"weight": 50, "hold": "1m"}, {"weight": 100}]
 
 
-def of(steps: list[Json], *, routed: bool = True, by_hand: int | None = None, **options: Any) -> Pair:
+def of(
+    steps: list[Json], *, routed: bool = True, by_hand: int | None = None, through: str = "", **options: Any
+) -> Pair:
     """A pair with its policy, in which nothing has been changed."""
     fields = options.pop("policy", {})
-    cluster = Pair(routed=routed, by_hand=by_hand, **options)
-    spec = pair_policy(steps, routed=routed, canary=by_hand is not None, **fields)
+    cluster = Pair(routed=routed, by_hand=by_hand, through=through, **options)
+    spec = pair_policy(steps, routed=routed, canary=by_hand is not None, through=through, **fields)
     cluster.put("ReleasePolicy", "web", spec=spec, metadata={"finalizers": [names.FINALIZER]})
     cluster.run()
     return cluster
@@ -53,11 +55,12 @@ def served_by(cluster: Pair, version: str, image: str) -> None:
     assert not any(cluster.get("Deployment", name)["spec"].get("paused") for name in ("web-v1", "web-v2"))
     if cluster.routed:
         assert (selected(cluster), selected(cluster, "web-canary")) == (version, other)
+    assert cluster.as_before()
     assert not [action for action in cluster.writes if isinstance(action, Delete) and not ours(action)]
 
 
 def ours(action: Delete) -> bool:
-    return (action.ref.kind, action.ref.name) == ("Ingress", "web-davylamp")
+    return (action.ref.kind, action.ref.name) in (("Ingress", "web-davylamp"), ("DestinationRule", "web-canary"))
 
 
 def test_nothing_is_written_before_the_idle_template_changes() -> None:
@@ -66,13 +69,18 @@ def test_nothing_is_written_before_the_idle_template_changes() -> None:
     assert cluster.look().reason == "Stable"
 
 
-@pytest.mark.parametrize("by_hand", [None, 0])
-def test_a_pair_goes_through_its_steps_by_nginx_weight_and_swaps_its_places(by_hand: int | None) -> None:
-    cluster = started(weights(10, 50, 100), by_hand=by_hand)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"by_hand": 0}, {"through": "httpRoute"}, {"through": "virtualService"}],
+    ids=["made", "by-hand", "httpRoute", "virtualService"],
+)
+def test_a_pair_goes_through_its_steps_by_any_route_and_swaps_its_places(options: Json) -> None:
+    cluster = started(weights(10, 50, 100), **options)
     cluster.run()
     assert cluster.phase() == "Completed"
     served_by(cluster, "v2", V2)
-    assert [w for i, w in enumerate(cluster.weights) if i == 0 or w != cluster.weights[i - 1]] == [0, 10, 50, 100]
+    seen = [round(weight) for weight in cluster.weights]
+    assert [w for i, w in enumerate(seen) if i == 0 or w != seen[i - 1]] == [0, 10, 50, 100]
     assert sorted(cluster.pods_ever.values()) == [V1] * 4 + [V2] * 4, "each pod started once"
 
 
@@ -347,12 +355,15 @@ def final_state(cluster: Pair) -> list[Any]:
     deployments = [cluster.get("Deployment", name)["spec"] for name in ("web-v1", "web-v2")]
     services = [service["spec"]["selector"] for service in cluster.all("Service")]
     ingresses = [(i["metadata"]["name"], i["metadata"].get("annotations")) for i in cluster.all("Ingress")]
-    return [[r["status"]["phase"] for r in cluster.all("Release")], deployments, services, ingresses]
+    phases = [release["status"]["phase"] for release in cluster.all("Release")]
+    return [phases, deployments, services, ingresses, cluster.as_before() or phases[-1] == "Progressing"]
 
 
 @pytest.mark.parametrize("way", ways())
 @pytest.mark.parametrize(
-    "options", [{}, {"by_hand": 0}, {"idle": 2}, {"routed": False}], ids=["routed", "adopted", "idle", "one-service"]
+    "options",
+    [{}, {"by_hand": 0}, {"idle": 2}, {"routed": False}, {"through": "httpRoute"}, {"through": "virtualService"}],
+    ids=["routed", "adopted", "idle", "one-service", "httpRoute", "virtualService"],
 )
 def test_a_crash_at_any_write_leads_to_the_same_end(way: str, options: dict[str, Any]) -> None:
     check_crashes(lambda: started(APPROVED, **options), ways()[way], end=final_state)

@@ -178,6 +178,9 @@ def _finish_pair(case: Case, now: datetime) -> Plan:
     wait = case.settled(*(ref for route in case.world.routes for ref in route.refs))
     if wait > now:
         return Plan((), "Promoting", "the old route is given time to go", wait)
+    made = unmade(case)
+    if made:
+        return Plan(made, "Promoting", "clearing up")
     return pair_end.turned(case) or pair_end.completed(case, now)
 
 
