@@ -14,10 +14,12 @@ from davylamp.routers.namespace import NamespaceObjects, Watched
 from davylamp.routers.review import resolve
 from tests.builders import BEGIN, NAMESPACE, deployment, ingress, ingress_class, policy, replica_set, service
 from tests.routers.test_gateway import backend, gateway_class, http_route, rule, said
+from tests.routers.test_virtual_services import rule as users_rule
 from tests.routers.test_virtual_services import to, vs
 
 HTTP = Route(http_route=GatewayRef("web"))
 ISTIO = Route(virtual_service=VirtualServiceRoute("web"))
+SUBSETS = Route(virtual_service=VirtualServiceRoute("web", subsets=True))
 NGINX = Route(ingress=IngressRoute("web"))
 AT = "spec.traffic.routes[0]"
 MATCH = "spec.traffic.match[0]"
@@ -82,6 +84,14 @@ CASES: dict[str, Case] = {
         {},
         f"{AT}.virtualService.name",
         "spec.http[0] has the weight -50; weights are whole numbers from 0",
+    ),
+    "subsets that a DestinationRule hides from the gateway": (
+        SUBSETS,
+        [vs(to("web"), gateways=["istio-ingress/edge"]), users_rule(exportTo=["."])],
+        {},
+        f"{AT}.virtualService.name",
+        'DestinationRule "web" has spec.exportTo ., so that the pods of Gateway istio-ingress/edge would not know the '
+        'subsets and answer 503; add istio-ingress or "*" to it, or leave `subsets` out of the policy',
     ),
     "weights of an HTTPRoute that sum to nothing": (
         HTTP,
