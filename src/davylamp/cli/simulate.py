@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import msgspec
 
 from davylamp.api.units import share
 from davylamp.cli.exits import BAD_INPUT, OK, Failure
+from davylamp.cli.files import text_of
 from davylamp.cli.output import Output, rendered
 from davylamp.cli.screen import errors, screen
 from davylamp.cli.session import Where, run
@@ -97,7 +97,7 @@ def _from_file(given: Given, file: str) -> Stage:
     kind, _, name = (given.name or "").rpartition("/")
     if kind not in ("", "policy", "releasepolicy", "rp"):
         raise Failure(f"{given.name}: with -f the name can only be that of a policy in the file", BAD_INPUT)
-    return stage.read(_text(file), given.replicas, name)
+    return stage.read(text_of(file), given.replicas, name)
 
 
 def _live(where: Where, given: Given) -> tuple[Stage, float | None, tuple[str, ...]]:
@@ -106,17 +106,6 @@ def _live(where: Where, given: Given) -> tuple[Stage, float | None, tuple[str, .
     from davylamp.cli.taken import taken
 
     return run(taken(where, given.name, given.replicas, rate=given.rps))
-
-
-def _text(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{file} can't be read: {error.strerror}", BAD_INPUT) from error
-    except UnicodeDecodeError as error:
-        raise Failure(f"{file} is not UTF-8 text", BAD_INPUT) from error
 
 
 # --- what is imagined ---
@@ -131,7 +120,7 @@ def _scenario(given: Given, rps: float) -> Scenario:
     moments: tuple[scenario.Moment, ...] = (usual,)
     if given.scenario is not None:
         try:
-            moments = scenario.read(_text(given.scenario), usual)
+            moments = scenario.read(text_of(given.scenario), usual)
         except ValueError as error:
             raise Failure(f"--scenario {given.scenario}: {error}", BAD_INPUT) from error
     for option, took in (("--latency", given.latency), ("--canary-latency", given.canary_latency)):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -12,6 +10,7 @@ from davylamp.api.parse import parse_policy
 from davylamp.api.problems import Problem
 from davylamp.api.types import ReleasePolicy
 from davylamp.cli.exits import BAD_INPUT, OK, Failure
+from davylamp.cli.files import text_of
 from davylamp.cli.output import Output, rendered
 from davylamp.cli.picture import TRAFFIC, Picture
 from davylamp.cli.screen import screen
@@ -36,7 +35,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 async def validate(where: Where, files: Sequence[str], output: Output | None, *, offline: bool) -> int:
     """Prints every problem of every file. The exit code is BAD_INPUT where a policy can't be used."""
-    parsed = [(file, *parse_policy(_text(file))) for file in files]
+    parsed = [(file, *parse_policy(text_of(file))) for file in files]
     checked: list[Checked] = [Checked(file, "", "", tuple(wrong)) for file, _, wrong in parsed if wrong]
     policies = [(file, policy) for file, found, _ in parsed for policy in found]
     if offline:
@@ -53,17 +52,6 @@ async def validate(where: Where, files: Sequence[str], output: Output | None, *,
     else:
         out.print(told(checked, where.look(out), offline=offline))
     return OK if all(one.usable for one in checked) else BAD_INPUT
-
-
-def _text(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{file} can't be read: {error.strerror}", BAD_INPUT) from error
-    except UnicodeDecodeError as error:
-        raise Failure(f"{file} is not UTF-8 text", BAD_INPUT) from error
 
 
 async def _against_cluster(here: Session, policies: Iterable[tuple[str, ReleasePolicy]]) -> list[Checked]:

@@ -12,17 +12,9 @@ from typing import Any
 
 from davylamp.embedded import cel
 from davylamp.embedded.cel import CelError, Rule
-from davylamp.embedded.schema import Schema
+from davylamp.embedded.schema import TYPES, Schema
 from davylamp.embedded.status import Cause, forbidden_field, invalid_value, required, show, unsupported
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
 _NAMES = {dict: "object", list: "array", str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -65,7 +57,7 @@ def _type(schema: Schema, value: Any, path: str) -> Cause | None:
             if schema.nullable
             else invalid_value(path, "null", f'{path} in body must be of type {schema.type}: "null"')
         )
-    wanted: tuple[type, ...] = (int, str) if schema.int_or_string else _TYPES.get(schema.type, ())
+    wanted: tuple[type, ...] = (int, str) if schema.int_or_string else TYPES.get(schema.type, ())
     if not wanted:
         return None
     fits = isinstance(value, wanted) and (bool in wanted or not isinstance(value, bool))

@@ -194,7 +194,7 @@ def mistyped(schema: Schema, value: Any, path: str = "", old: Any = None) -> str
     """
     if value is None or (value is old and old is not None):
         return ""
-    wanted = _TYPES.get(schema.type)
+    wanted = TYPES.get(schema.type)
     if schema.quantity:
         wanted = (str, int, float)
     elif schema.int_or_string:
@@ -235,7 +235,7 @@ def _unfit(format_: str | None, value: Any, path: str) -> str:
     return ""
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),

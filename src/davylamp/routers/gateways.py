@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from davylamp.api.objects import GRPCRoute, HTTPRoute
 from davylamp.api.types import GatewayRoute as GatewayRef
 from davylamp.api.types import Route
 from davylamp.core import names
+from davylamp.routers.features import Features
 from davylamp.routers.gateway import GRPC, HTTP, GatewayRoute, is_split
 from davylamp.routers.gateway_rules import Place, backends_of, rules_of
 from davylamp.routers.gateway_status import Routed, answers_of, unusable
@@ -103,33 +104,23 @@ def _bind(kind: type[Routed], route: Route, service: str, canary: str, objects: 
     return GatewayRoute(objects.namespace, kind.__name__, route.name, service, known, objects.gateway_classes, canary)
 
 
-HTTP_ROUTE = Router(
-    field="httpRoute",
-    attribute="http_route",
-    kind="HTTPRoute",
-    kinds=("HTTPRoute", "GatewayClass"),
-    features=HTTP,
-    ref=lambda name: Route(http_route=GatewayRef(name)),
-    exists=lambda name, objects: name in objects.http_routes,
-    sends=lambda name, service, objects: _sends(HTTPRoute, name, service, objects),
-    missing=lambda name, service, objects: _missing(HTTPRoute, name, service, objects),
-    problems=lambda route, service, objects: _problems(HTTPRoute, route.name, service, objects),
-    detect=lambda service, objects: _detected(HTTPRoute, service, objects),
-    unsplit=lambda split, service, objects: _unsplit(HTTPRoute, split, service, objects),
-    bind=lambda route, service, canary, objects: _bind(HTTPRoute, route, service, canary, objects),
-)
-GRPC_ROUTE = Router(
-    field="grpcRoute",
-    attribute="grpc_route",
-    kind="GRPCRoute",
-    kinds=("GRPCRoute", "GatewayClass"),
-    features=GRPC,
-    ref=lambda name: Route(grpc_route=GatewayRef(name)),
-    exists=lambda name, objects: name in objects.grpc_routes,
-    sends=lambda name, service, objects: _sends(GRPCRoute, name, service, objects),
-    missing=lambda name, service, objects: _missing(GRPCRoute, name, service, objects),
-    problems=lambda route, service, objects: _problems(GRPCRoute, route.name, service, objects),
-    detect=lambda service, objects: _detected(GRPCRoute, service, objects),
-    unsplit=lambda split, service, objects: _unsplit(GRPCRoute, split, service, objects),
-    bind=lambda route, service, canary, objects: _bind(GRPCRoute, route, service, canary, objects),
-)
+def _router(kind: type[Routed], field: str, attribute: str, features: Features, ref: Callable[[str], Route]) -> Router:
+    return Router(
+        field=field,
+        attribute=attribute,
+        kind=kind.__name__,
+        kinds=(kind.__name__, "GatewayClass"),
+        features=features,
+        ref=ref,
+        exists=lambda name, objects: name in _routes(kind, objects),
+        sends=lambda name, service, objects: _sends(kind, name, service, objects),
+        missing=lambda name, service, objects: _missing(kind, name, service, objects),
+        problems=lambda route, service, objects: _problems(kind, route.name, service, objects),
+        detect=lambda service, objects: _detected(kind, service, objects),
+        unsplit=lambda split, service, objects: _unsplit(kind, split, service, objects),
+        bind=lambda route, service, canary, objects: _bind(kind, route, service, canary, objects),
+    )
+
+
+HTTP_ROUTE = _router(HTTPRoute, "httpRoute", "http_route", HTTP, lambda name: Route(http_route=GatewayRef(name)))
+GRPC_ROUTE = _router(GRPCRoute, "grpcRoute", "grpc_route", GRPC, lambda name: Route(grpc_route=GatewayRef(name)))
