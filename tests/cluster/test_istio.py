@@ -90,10 +90,17 @@ def test_what_is_wrong_with_a_virtual_service_is_told_before_anything_is_written
 
 
 def test_by_subsets_a_rule_that_hides_them_takes_the_release_back_and_refuses_the_next(
-    shop: Shop, traffic: Traffic, controller: Controller
+    shop: Shop, controller: Controller
 ) -> None:
+    shop.open(ingress=False)
+    edge = EDGE | {"metadata": {"name": shop.namespace, "namespace": "istio-system"}}
+    shop.lab.kubectl("apply", "-f", "-", input=json.dumps(edge))
+    users_rule = destination_rule()
+    users_rule["spec"]["exportTo"] = ["istio-system"]
+    gateways = {"hosts": [shop.host], "gateways": [f"istio-system/{shop.namespace}"]}
+    shop.apply(users_rule, virtual_service(shop, **gateways))
+    traffic = Traffic(shop, url=shop.lab.inside_istio_url)
     before = spec(shop)
-    shop.apply(users_rule := destination_rule())
     routed: Json = {"service": "web", "settle": "3s", "routes": [{"virtualService": {"name": "web", "subsets": True}}]}
     shop.policy({"weight": 50, "approve": True}, traffic=routed)
     shop.set_image(V2)
@@ -102,7 +109,8 @@ def test_by_subsets_a_rule_that_hides_them_takes_the_release_back_and_refuses_th
     users_rule["spec"]["exportTo"] = ["."]
     shop.apply(users_rule)
     ended = shop.wait_phase(V2, "RolledBack")
-    assert 'DestinationRule "web" has spec.exportTo ., so that the pods of Gateway edge' in ended["status"]["message"]
+    said = f'DestinationRule "web" has spec.exportTo ., so that the pods of Gateway {gateways["gateways"][0]}'
+    assert said in ended["status"]["message"]
     shop.wait_quiet("hellok8s:v1")
     assert traffic.share("v1") == 100
     counted = traffic.load.snapshot()
@@ -112,7 +120,7 @@ def test_by_subsets_a_rule_that_hides_them_takes_the_release_back_and_refuses_th
     assert [one["metadata"]["name"] for one in shop.all("destinationrules")] == ["web"]
     shop.wait(lambda: shop.condition("Ready") == "False", "the policy to be refused")
     shop.set_image("hellok8s:v3")
-    told = 'add "*" to it, or leave `subsets` out of the policy'
+    told = 'add istio-system or "*" to it, or leave `subsets` out of the policy'
     shop.wait(lambda: told in " ".join(shop.davy("status", "web", check=False).stdout.split()), told)
     assert shop.release("hellok8s:v3") == {}
     assert spec(shop) == before
