@@ -9,7 +9,7 @@ from davylamp.api.types import Release
 from davylamp.core.actions import Ref
 from davylamp.core.case import case_of
 from davylamp.core.world import World
-from davylamp.embedded.simulate.run import share_of
+from davylamp.embedded.simulate.exposed import share_of
 from davylamp.signals.requests import Pods
 
 RPS = 100

@@ -12,6 +12,7 @@ import pytest
 from davylamp.cli import exits
 from tests.cli.conftest import Davy, Serve
 from tests.core.model import Cluster
+from tests.core.test_gateway import routed
 from tests.view import situations
 
 POLICY = """\
@@ -146,6 +147,19 @@ def test_the_old_version_is_the_one_that_runs_whatever_the_deployment_asks_for(d
         serve(cluster)
         report = json.loads(davy("simulate", "web", "--rps", "50", "-o", "json").out)
         assert any("against hellok8s:v1" in entry["message"] for entry in report["release"]["timeline"])
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_routes_are_those_of_the_cluster_unless_a_release_has_changed_them(
+    davy: Davy, serve: Serve, under_way: bool
+) -> None:
+    cluster = routed(10, 100)
+    cluster.run(lambda: bool(under_way and cluster.weights and cluster.weights[-1] == 10))
+    serve(cluster)
+    report = json.loads(davy("simulate", "web", "--rps", "50", "-o", "json").out)
+    assert report["release"]["phase"] == "Completed"
+    made_up = [note for note in report["notes"] if note.startswith("made up")]
+    assert made_up == (["made up to fit the policy: HTTPRoute web"] if under_way else [])
 
 
 def test_a_workload_without_a_policy_is_not_simulated(davy: Davy, serve: Serve) -> None:

@@ -65,6 +65,13 @@ def test_weights_and_copies_are_seen_in_effect_from_the_imagined_requests() -> N
     assert entered[-1] < 180, "no settling time was waited for"
 
 
+def test_by_subsets_of_one_host_the_share_is_what_the_route_says() -> None:
+    routes = {"service": "web", "routes": [{"virtualService": {"name": "web", "subsets": True}}]}
+    seen = run(stage(steps=[{"weight": 10, "hold": "1m"}, {"weight": 100, "hold": "1m"}], traffic=routes), traffic(), 1)
+    assert seen.phase is Phase.COMPLETED
+    assert [point.weight for point in seen.weights] == [0, 10, 100, 100]
+
+
 def test_by_the_number_of_pods_the_share_is_that_of_the_pods() -> None:
     seen = run(stage(steps=[{"weight": 50, "hold": "1m"}, {"weight": 100}], traffic={"service": "web"}), traffic(), 1)
     assert 50 in [point.weight for point in seen.weights]

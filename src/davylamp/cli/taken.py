@@ -60,18 +60,19 @@ async def taken(
 
 
 async def _around(here: Session, world: World) -> Any:
-    """The Deployment, its Service and its Ingresses, as if no release were under way."""
+    """The Deployment, its Services and its routes, as if no release were under way."""
     for name in world.pair.names if world.pair is not None else (world.name,):
         deployment = await _whole(here, "Deployment", name)
         spec = {key: value for key, value in deployment["spec"].items() if key != "paused"}
         template = (_running(world) if world.pair is None else None) or spec["template"]
         yield {**deployment, "spec": {**spec, "template": template}}
     traffic = world.traffic
+    for name in traffic.all_services:
+        service = await _whole(here, "Service", name)
+        selector = {key: value for key, value in service["spec"].get("selector", {}).items() if key != HASH_LABEL}
+        yield {**service, "spec": {**service["spec"], "selector": selector}}
     if not traffic.service:
         return
-    service = await _whole(here, "Service", traffic.service)
-    selector = {key: value for key, value in service["spec"].get("selector", {}).items() if key != HASH_LABEL}
-    yield {**service, "spec": {**service["spec"], "selector": selector}}
     if traffic.canary_service:
         yield await _whole(here, "Service", traffic.canary_service)
     for route in traffic.routes:
@@ -79,12 +80,25 @@ async def _around(here: Session, world: World) -> Any:
             yield await _whole(here, "Ingress", route.ingress.name)
         if route.ingress is not None and route.ingress.canary is not None:
             yield await _whole(here, "Ingress", route.ingress.canary)
+        if not _under_way(world):
+            for kind, named in (
+                ("HTTPRoute", route.http_route),
+                ("GRPCRoute", route.grpc_route),
+                ("VirtualService", route.virtual_service),
+            ):
+                if named is not None:
+                    yield await _whole(here, kind, named.name)
     try:
         for found in await here.api.list_raw("IngressClass"):
             yield {**found, "kind": "IngressClass"}
     except ApiError as error:
         if not error.forbidden:
             raise
+
+
+def _under_way(world: World) -> bool:
+    """Then routes of the Gateway API and of Istio are what the release made of them."""
+    return world.release is not None and world.release.active
 
 
 def _running(world: World) -> Object | None:

@@ -17,14 +17,14 @@ from davylamp.api.units import seconds
 from davylamp.controller.analyst import WRITTEN_EVERY
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
-from davylamp.core import names
 from davylamp.core.actions import Ref
-from davylamp.core.case import Case, case_of
+from davylamp.core.case import case_of
 from davylamp.embedded import clock as virtual
 from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.kubelet.imagined import Course
 from davylamp.embedded.simulate import proxies
+from davylamp.embedded.simulate.exposed import mirrored_of, share_of
 from davylamp.embedded.simulate.eyes import Counting, Imagination
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.stage import Stage
@@ -152,8 +152,11 @@ def _namespaces(stage: Stage) -> tuple[Object, ...]:
 
 
 def _definitions(stage: Stage) -> Iterator[Object]:
-    for kind in dict.fromkeys(obj["kind"] for obj in stage.objects):
-        if kind in proxies.KINDS:
+    there = {obj["kind"] for obj in stage.objects}
+    if "VirtualService" in there:
+        there.add("DestinationRule")  # the release makes some, also where there is none yet
+    for kind in proxies.KINDS:
+        if kind in there:
             yield proxies.definition(kind)
 
 
@@ -311,7 +314,7 @@ class _Watching:
         if not self._verdicts or self._verdicts[-1].at != round(self._now, 3):
             self._verdicts.append(Evidence(round(self._now, 3), found.answer, float(f"{part:.4g}")))
         if found.answer != before:
-            self._tell("Verdict", found.answer if found.answer == "worse" else f"{found.answer}: {found.message}")
+            self._tell("Verdict", _verdict(found.answer, found.message))
 
     # --- people ---
 
@@ -344,30 +347,8 @@ class _Watching:
         self._cluster.store.patch("Release", meta.namespace, meta.name, patch, "merge", user=PEOPLE)
 
 
-def mirrored_of(case: Case) -> float:
-    """Of stable's requests the part, 0 to 1, that routes copy to the canary now."""
-    found = [route.effective(case.context(route)) for route in case.world.routes]
-    return max((one.mirror / 100 for one in found if one is not None), default=0.0)
-
-
-def share_of(case: Case, testers: float) -> float:
-    """The share of the requests, 0 to 1, that reaches the canary as routes, Services and endpoints are now. Several
-    routes are taken to get the same number of requests each; where there is no Service, each ready pod gets as much.
-    """
-    spec, world = case.release.spec, case.world
-    if not spec.service:
-        new = sum(pod.ready for pod in case.living_pods)
-        old = case.stable.status.ready_replicas if case.stable is not None else 0
-        return new / (new + old) if new else 0.0
-    canary = {pod.metadata.name for pod in world.pods or ()}
-    main = world.endpoints.get(spec.service, frozenset())
-    through_main = len(main & canary) / len(main) if main else 0.0
-    if not world.endpoints.get(spec.canary_service or names.canary_service(spec.service)) or not world.routes:
-        return through_main
-    aside = 0.0
-    for route in world.routes:
-        exposure = route.effective(case.context(route))
-        if exposure is not None:
-            chosen = testers if exposure.match else 0.0
-            aside += (chosen + (1 - chosen) * exposure.weight / 100) / len(world.routes)
-    return aside + (1 - aside) * through_main
+def _verdict(answer: str, message: str) -> str:
+    """Why a version is worse is told by the release; and what says so itself need not be told twice."""
+    if answer == "worse":
+        return answer
+    return message if message.startswith(answer) else f"{answer}: {message}"
