@@ -29,7 +29,7 @@ test: lint  ## everything a pull request must pass that needs no cluster
 	$(BIN)/pytest -m 'not cluster' -n 2 --dist worksteal tests lab/tests
 
 soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
-	CHAOS_EXAMPLES=$(or $(CHAOS_EXAMPLES),2000) CHAOS_STEPS=$(or $(CHAOS_STEPS),40) $(BIN)/pytest tests/chaos/test_chaos.py
+	CHAOS_EXAMPLES=$(or $(CHAOS_EXAMPLES),2000) CHAOS_STEPS=$(or $(CHAOS_STEPS),40) $(BIN)/pytest tests/chaos/test_chaos.py tests/chaos/test_pair_chaos.py
 
 soak-traffic: venv  ## releases by every router under constant traffic, in every way: make soak-traffic RELEASES=100
 	$(BIN)/davylab build --istio

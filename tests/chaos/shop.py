@@ -142,9 +142,9 @@ class Shop(World):
         await asyncio.sleep(seconds)
 
     async def rest(self, seconds: float = 1800.0) -> None:
-        """Until nothing has changed for a minute, or longer where an analysis may say something yet; AssertionError
-        where that never comes."""
-        quiet = 60.0 if self.lookers is None else 200.0
+        """Until nothing has changed for longer than a progress deadline, or where an analysis may say something yet;
+        AssertionError where that never comes."""
+        quiet = 90.0 if self.lookers is None else 200.0
         changed = asyncio.Event()
         unsubscribe = self.store.subscribe(lambda *_: changed.set())
         try:

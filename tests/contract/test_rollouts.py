@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.contract.workloads import PAUSE, Json, Workloads, deployment
+from tests.contract.workloads import PAUSE, Json, Workloads, deployment, template
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -90,6 +90,24 @@ def test_scaling_in_the_middle_of_a_rollout_keeps_the_proportions(here: Workload
     notes = here.replica_set("1")["metadata"]["annotations"]
     assert notes["deployment.kubernetes.io/desired-replicas"] == "15"
     assert notes["deployment.kubernetes.io/max-replicas"] == "18"
+
+
+def test_a_stuck_rollout_that_is_paused_with_another_template_stays_as_it_is_until_it_is_resumed(
+    here: Workloads,
+) -> None:
+    """As the gate pauses it: three of four pods are available, and the controller mends nothing until it may go on."""
+    here.create(deployment(replicas=4))
+    here.until(lambda: here.settled(), "version 1")
+    here.kubectl("set", "image", "deployment/web", "app=absent:2")
+    here.until(lambda: here.sizes() == {"1": 3, "2": 2}, "a rollout that is stuck")
+    here.until(lambda: len(here.pods()) == 5 and here.available("deployment", "web", 3), "its pods")
+    before = here.pods()
+    here.patch("deployment", "web", {"spec": {"paused": True, "template": template("3")}})
+    here.until(lambda: here.seen() and here.condition("Progressing").get("reason") == "DeploymentPaused", "the pause")
+    assert here.sizes() == {"1": 3, "2": 2}
+    assert here.pods() == before
+    here.kubectl("rollout", "resume", "deployment/web")
+    here.until(lambda: here.settled() and here.sizes() == {"1": 0, "2": 0, "3": 4}, "version 3")
 
 
 def test_only_as_many_old_replica_sets_stay_as_the_limit_says(here: Workloads) -> None:
