@@ -235,3 +235,27 @@ async def test_a_command_of_kubectl_that_sends_protobuf_is_told_what_to_do_inste
         assert process.returncode == 1
         assert "--dry-run=client -o yaml, piped into kubectl apply -f -" in error.decode()
         assert here.cluster.store.get("Namespace", "", "more") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "name"),
+    [
+        ("create namespace more", "Namespace", "more"),
+        ("create deployment web --image=hellok8s:v1 --replicas=0", "Deployment", "web"),
+        ("create service clusterip web --tcp=80:3000", "Service", "web"),
+        ("create ingress web --rule=example.org/=web:80 --class=nginx", "Ingress", "web"),
+        ("create configmap web --from-literal=a=b", "ConfigMap", "web"),
+    ],
+)
+async def test_a_typed_command_of_kubectl_works_as_a_dry_run_piped_into_apply(
+    tmp_path: Path, command: str, kind: str, name: str
+) -> None:
+    async with served(tmp_path, processes=False) as here:
+        kubectl = f"{program('kubectl')} --kubeconfig={here.kubeconfigs['admin']}"
+        line = f"{kubectl} {command} --dry-run=client -o yaml | {kubectl} apply -f -"
+        process = await asyncio.create_subprocess_shell(line, stderr=asyncio.subprocess.PIPE)
+        _, error = await process.communicate()
+        assert process.returncode == 0, error.decode()
+        found = here.cluster.store.get(kind, "" if kind == "Namespace" else "default", name)
+        assert found is not None
+        assert kind != "Deployment" or found["spec"]["replicas"] == 0
