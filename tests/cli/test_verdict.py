@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import pytest
 
 from davylamp.analysis import counts as c
-from davylamp.api.analysis import Analysis, Check, Errors
+from davylamp.api.analysis import Analysis, Check, Errors, Latency
+from davylamp.api.verdict import AnalysisStatus
 from davylamp.cli import exits
 from davylamp.controller.findings import Findings
 from davylamp.signals.gather import Look
@@ -54,6 +56,7 @@ def test_programs_read_the_counts_that_went_in(davy: Davy, serve: Serve) -> None
         "requests": [7200, 800],
         "failures": [8, 16],
         "aside": [0, 0],
+        "slower": None,
     }
     assert (said["tolerate"], said["complete"]) == (1.25, False)
 
@@ -70,15 +73,66 @@ def test_anybody_can_recompute_the_evidence_by_the_program_in_the_documentation(
     serve(situations.analysed(**findings.patch()))
     out = davy("verdict", "web", "-o", "json").out
     assert json.loads(out)["complete"]
-    text = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
-    program = text.partition("## Recompute it")[2].partition("```python\n")[2].partition("```")[0]
-    done = subprocess.run([sys.executable, "-c", program], input=out, capture_output=True, text=True, check=True)
-    rows = [[float(number) for number in line.split()[1:]] for line in done.stdout.splitlines()]
+    rows = recomputed(out, 1)
     assert len(rows) == 30
     for said, everything, warm in rows:
         assert any(abs(said / value - 1) < 1e-3 for value in (everything, min(everything, warm)))
     assert max(everything for _, everything, _ in rows) > 10, "there was something to compute"
     assert len({round(everything / warm, 3) for _, everything, warm in rows}) > 20, "and something to keep aside"
+
+
+def recomputed(out: str, number: int) -> list[list[float]]:
+    """What the program in the documentation makes of it, for each look: the evidence said, and both accounts."""
+    text = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+    program = text.partition("## Recompute it")[2].split("```python\n")[number].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], input=out, capture_output=True, text=True, check=True)
+    return [[float(number) for number in line.split()[1:]] for line in done.stdout.splitlines()]
+
+
+LATENCY = Analysis(checks=(Check(latency=Latency()),))
+
+
+def slow(number: int, draw: np.random.Generator, age: float) -> Look:
+    """An interval in which the canary is slower, pods of stable differ by more than chance, and some are young."""
+    bounds, start = (0.05, 0.1, 0.2, 0.5, 1.0), 1000.0 + 10 * number
+
+    def pod(name: str, requests: int, scale: float, age: float | None = None) -> c.Histogram:
+        shares = np.diff([0.0, *(1 - np.exp(-np.array(bounds) / scale)), 1.0])
+        return c.Histogram(name, bounds, tuple(map(int, draw.multinomial(requests, shares))), age)
+
+    old = tuple(pod(f"a{i}", 300, 0.1 * draw.uniform(0.8, 1.2)) for i in range(3))
+    new = tuple(pod(f"b{i}", 50, 0.15, max(0.0, age - 90 * i)) for i in range(2)) if number else ()
+    old = () if number == 7 else old
+    return Look((("latency", c.Latencies(start, start + 10, old, new)),), ())
+
+
+def test_anybody_can_recompute_the_evidence_of_latency_too(davy: Davy, serve: Serve) -> None:
+    findings, draw = Findings(LATENCY, None, 1000.0), np.random.default_rng(4)
+    for number in range(30):
+        findings.take(slow(number, draw, 10.0 * number), 1010.0 + 10 * number)
+        if number == 12:
+            status = msgspec.json.decode(msgspec.json.encode(findings.patch()), type=AnalysisStatus)
+            findings = Findings(LATENCY, status, 1010.0 + 10 * number)
+    serve(situations.analysed(**findings.patch()))
+    rows = recomputed(davy("verdict", "web", "-o", "json").out, 2)
+    assert len(rows) == 29, "no bet where stable served nothing"
+    for said, everything, warm in rows:
+        counts = everything if warm >= 10 else min(everything, warm)
+        assert abs(said / counts - 1) < 2e-3, (said, everything, warm)
+    assert max(said for said, _, _ in rows) > 100, "there was something to compute"
+    assert len({round(everything / warm, 3) for _, everything, warm in rows}) > 20, "and something to keep aside"
+
+
+def test_what_the_evidence_of_latency_came_from_is_bounded_in_size(davy: Davy, serve: Serve) -> None:
+    findings, draw = Findings(LATENCY, None, 1000.0), np.random.default_rng(4)
+    sizes = []
+    for number in range(240):
+        findings.take(slow(number, draw, 10.0 * number), 1010.0 + 10 * number)
+        sizes.append(len(findings.patch()["history"]))
+    assert max(sizes) < 60_000
+    serve(situations.analysed(**findings.patch()))
+    history = json.loads(davy("verdict", "web", "-o", "json").out)["history"]
+    assert {look["slower"] for look in history} == {None}, "a part of it would be of no use"
 
 
 def test_a_picture_is_a_file(davy: Davy, serve: Serve, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from davylamp.analysis import counts as c
 from davylamp.api.types import Release
+from davylamp.controller.analyst import pause
 from davylamp.core.actions import Ref
 from davylamp.signals.feedback import Box
 from davylamp.signals.gather import Look, Pods
@@ -28,6 +29,8 @@ class Made:
         self.opened = 0
         self.box: Box | None = None
         self._until: float | None = None
+        self._due = [0.0] * 4
+        """Parts of a request or failure."""
 
     async def open(self, release: Release, pods: Pods, container: str, now: float) -> Made:
         self.opened += 1
@@ -42,7 +45,10 @@ class Made:
             return Look((), ("pod web-1: connection refused",))
         if until is None or now <= until:
             return Look((), ())
-        n0, k0, n1, k1 = (round(rate * (now - until)) for rate in self.rates)
+        for place, rate in enumerate(self.rates):
+            self._due[place] += rate * (now - until)
+        n0, k0, n1, k1 = (int(due + 1e-6) for due in self._due)
+        self._due = [due - int(due + 1e-6) for due in self._due]
         return Look((("errors", c.Events(until, now, (c.Pod("a", n0, k0),), (c.Pod("b", n1, k1),))),), ())
 
     def explained(self, message: str) -> str:
@@ -124,7 +130,7 @@ async def test_an_outage_of_the_metrics_holds_the_release_and_it_goes_on_when_th
 
 async def test_a_restart_goes_on_with_the_evidence_so_far(rig: Rig) -> None:
     made = Made()
-    made.rates = (900, 0.9, 100, 0.12)
+    made.rates = (900, 0.9, 100, 0.18)
     await started(rig, made)
     await rig.clock.advance(125)
     before = status(rig)
@@ -177,6 +183,7 @@ async def test_what_is_found_is_written_at_most_once_a_minute(rig: Rig) -> None:
 
 async def test_the_first_look_is_before_the_canary_gets_requests_and_the_next_soon_after(rig: Rig) -> None:
     made = Made()
+    made.rates = (10, 0, 1, 0)
     await started(rig, made)
     await rig.clock.advance(2)
     assert rig.release.get("status", {}).get("step", 0) == 0
@@ -185,17 +192,26 @@ async def test_the_first_look_is_before_the_canary_gets_requests_and_the_next_so
     await rig.clock.advance(60)
     gaps = [round(b - a) for a, b in itertools.pairwise(made.looks)]
     assert gaps[:2] == [2, 2], "until the canary's first request has been seen"
-    assert set(gaps[2:]) == {10}
+    assert set(gaps[2:]) == {5}, "in the first minute of its requests"
+    await rig.clock.advance(60)
+    gaps = [round(b - a) for a, b in itertools.pairwise(made.looks)]
+    assert set(gaps[-3:]) == {10}
 
 
 async def test_where_the_next_look_may_decide_it_comes_sooner(rig: Rig) -> None:
     made = Made()
     made.rates = (900, 0.9, 100, 0.1)
     await started(rig, made, leaveWhen="held")
-    await rig.clock.advance(60)
+    await rig.clock.advance(120)
     made.rates = (900, 0.9, 100, 0.5)
     await rig.clock.advance(300)
     assert rig.phase == "RolledBack"
     gaps = [round(b - a) for a, b in itertools.pairwise(made.looks)]
     assert gaps[-1] == 5
     assert gaps.count(10) > 3
+
+
+def test_where_many_releases_are_under_way_none_is_looked_at_so_often_that_all_would_wait() -> None:
+    assert [pause(10, 2, releases) for releases in (1, 100, 250, 1000)] == [2, 2, 5, 10]
+    assert [pause(interval, interval / 2, 1) for interval in (1, 3, 60)] == [1, 2, 30]
+    assert pause(10, 10, 1) == 10

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from davylamp.analysis import counts as c
-from davylamp.api.analysis import Analysis, Check, Errors, Feedback, Latency
+from davylamp.api.analysis import Analysis, Check, Errors, Feedback, Job, Latency
 from davylamp.api.verdict import AnalysisStatus, points_of
 from davylamp.controller.findings import HISTORY, Findings
 from davylamp.signals.gather import Look
@@ -66,6 +66,54 @@ def test_data_that_stays_away_makes_blind_and_is_no_evidence() -> None:
     assert findings.status.checks[0].evidence == evidence
     findings.take(events(10), 1110)
     assert not findings.judgement.blind
+
+
+def test_where_only_one_version_is_measured_there_is_no_data() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    for number in range(3):
+        findings.take(events(number, canary=(0, 0)), 1010 + 10 * number)
+        assert findings.judgement.blind
+    assert findings.judgement.message.startswith("errors: nothing to compare, 2,700 stable and 0 canary requests")
+    findings.take(events(3), 1040)
+    assert not findings.judgement.blind
+    findings.take(events(4, canary=(0, 0)), 1050)
+    assert not findings.judgement.blind, "a while without requests is no outage"
+
+
+def outcome(number: int, passed: bool | None, message: str) -> tuple[str, c.Outcome]:
+    return "smoke", c.Outcome(1000.0 + 10 * number, 1010.0 + 10 * number, passed, message)
+
+
+def test_a_job_that_runs_is_waited_for_and_the_other_checks_judge_meanwhile() -> None:
+    smoke = Check(name="smoke", job=Job({"spec": {"containers": [{"name": "test"}]}}))
+    analysis = Analysis(checks=(Check(errors=Errors()), smoke))
+    findings = Findings(analysis, None, 1000)
+    running = "smoke: Job web-1-smoke-1 is running"
+    for number in range(12):
+        look = events(number)
+        findings.take(Look((*look.counts, outcome(number, None, running)), ()), 1010 + 10 * number)
+        judgement = findings.judgement
+        assert (judgement.blind, judgement.pending, judgement.message) == (False, True, running)
+        assert (findings.status.answer, findings.status.pending) == ("not enough data", True)
+    assert gone_on(findings, analysis, 1120).judgement == findings.judgement
+    away = Findings(analysis, AnalysisStatus(**_fields(findings)), 1120)
+    away.take(events(12), 1130)
+    for number in range(13, 21):
+        away.take(events(number), 1010 + 10 * number)
+    assert (away.judgement.blind, away.judgement.pending) == (True, False), "nothing was heard of it for a minute"
+    assert away.judgement.message == "smoke: no data for 90 s; the evidence so far is kept"
+    over = Findings(analysis, AnalysisStatus(**_fields(findings)), 1120)
+    over.take(Look((*events(12).counts, outcome(12, True, "smoke: Job web-1-smoke-1 has succeeded")), ()), 1130)
+    assert not over.judgement.pending
+    assert over.status.checks[1].message == "smoke: passed: Job web-1-smoke-1 has succeeded"
+    for number in range(12, 20):
+        bad = events(number, canary=(100, 30))
+        findings.take(Look((*bad.counts, outcome(number, None, running)), ()), 1010 + 10 * number)
+    assert findings.judgement.worse
+
+
+def _fields(findings: Findings) -> dict[str, Any]:
+    return msgspec.structs.asdict(msgspec.json.decode(msgspec.json.encode(findings.patch()), type=AnalysisStatus))
 
 
 def test_users_who_need_not_complain_are_not_waited_for() -> None:

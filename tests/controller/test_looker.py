@@ -124,7 +124,10 @@ async def test_a_job_is_made_once_and_what_comes_of_it_is_read(api: FakeApi, loo
     looker = await lookers.open(given, PODS, "app", NOW.timestamp())
     for passed in (10, 20):
         found = await looker.look(given, PODS, NOW.timestamp() + passed)
-        assert found.problems == ("job: Job web-2-job-1 is running",)
+        assert found.problems == ()
+        ((_, running),) = found.counts
+        assert isinstance(running, Outcome)
+        assert (running.passed, running.message) == (None, "job: Job web-2-job-1 is running")
     job = Ref("Job", "shop", "web-2-job-1")
     assert api.writes == [("create", job)]
     api.set_status(job, {"conditions": [{"type": "Failed", "status": "True", "message": "exit code 3"}]})

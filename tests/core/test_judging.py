@@ -16,6 +16,7 @@ from tests.core.model import Cluster, policy_spec
 GOOD = Judgement(good_enough=True, message="errors: none in 9,000 canary requests")
 WORSE = Judgement(worse=True, message="errors 13 times stable's (at least 2.2), from 600 canary requests")
 UNCLEAR = Judgement(message="not enough data yet: errors needs about 1,400 more canary requests, 2 min at this rate")
+PENDING = Judgement(pending=True, message="smoke: Job web-7f6b13-1-smoke-1 is running")
 BLIND = Judgement(blind=True, message="errors: no data for 75 s; the evidence so far is kept")
 
 
@@ -63,6 +64,8 @@ def test_a_canary_that_is_worse_is_taken_back_in_the_verdicts_words(leave_when: 
         ("notWorse", UNCLEAR, 59, False),
         ("notWorse", UNCLEAR, 61, True),
         ("notWorse", BLIND, 600, False),
+        ("notWorse", PENDING, 600, False),
+        ("held", PENDING, 600, False),
         ("notWorse", None, 600, False),
         ("held", None, 600, False),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -141,6 +142,27 @@ def test_a_job_has_the_same_name_each_time_and_never_too_long_a_one() -> None:
 def test_the_status_of_a_job_says_what_came_of_it(
     job: dict[str, Any] | None, passed: bool | None, message: str
 ) -> None:
-    found = job_outcome(job, "smoke")
+    found = job_outcome(job, "smoke", 1000, 600)
     assert found.passed is passed
     assert message in found.message
+    assert found.pending is (job is not None and passed is None)
+
+
+@pytest.mark.parametrize(
+    ("job", "pending"),
+    [
+        ({"metadata": {"name": "j", "creationTimestamp": "2026-11-26T12:00:00Z"}}, [True, False]),
+        (
+            {
+                "metadata": {"name": "j", "creationTimestamp": "2026-11-26T11:00:00Z"},
+                "status": {"startTime": "2026-11-26T12:00:00Z", "active": 1},
+            },
+            [True, False],
+        ),
+    ],
+)
+def test_a_job_that_nobody_ends_is_an_outage_only_after_its_own_time(job: dict[str, Any], pending: list[bool]) -> None:
+    began = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+    found = [job_outcome(job, "smoke", began + after, 600) for after in (630, 661)]
+    assert [one.pending for one in found] == pending
+    assert found[1].message == "smoke: Job j has not ended, though its 10 min are over"

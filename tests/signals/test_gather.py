@@ -214,19 +214,19 @@ async def test_the_judge_is_asked_once_when_its_time_is_over_and_its_word_holds_
     shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
 ) -> None:
     gatherer = Gatherer(analysis(shop[1], KAYENTA), session, {}, 990)
-    looks = [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1000, 1049)]
+    looks = [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1000, 1040)]
     shop[0].cpu = False
     looks += [await gatherer.look(1050, pods(shop[1]), FACTS)]
     assert looks[-1].problems == ("kayenta: 1 of 1 metrics have no data: cpu",)
     shop[0].cpu = True
-    looks += [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1050, 1060)]
+    looks += [await gatherer.look(at, pods(shop[1]), FACTS) for at in (1060, 1070)]
     said = "kayenta: score 0 of 100, 95 passes; cpu is High (4 times the baseline's)"
     assert [dict(one.counts) for one in looks] == [
+        {"kayenta": Outcome(990, 1000, None, "kayenta: the judge looks in 50 s")},
+        {"kayenta": Outcome(1000, 1040, None, "kayenta: the judge looks in 10 s")},
         {},
-        {},
-        {},
-        {"kayenta": Outcome(990, 1050, False, said)},
         {"kayenta": Outcome(1050, 1060, False, said)},
+        {"kayenta": Outcome(1060, 1070, False, said)},
     ]
 
 
@@ -255,6 +255,25 @@ async def test_a_webhook_fails_after_as_many_failures_in_a_row_as_the_policy_say
         outcome = taken.get("webhook")
         said.append(outcome.passed if isinstance(outcome, Outcome) else None)
     assert said == [True, True, None, True, None, None, False]
+
+
+async def test_what_pods_are_asked_more_often_than_an_interval_is_not_asked_of_others(
+    shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
+) -> None:
+    text = "{checks: [{errors: {}}, {webhook: {url: SERVER/gate, times: 3}}]}"
+    gatherer = Gatherer(analysis(shop[1], text), session, {}, 990)
+    shop[0].gate = 500
+    failed, counted = [], 0
+    for at in range(1000, 1022, 2):
+        taken = dict((await gatherer.look(at, pods(shop[1]), FACTS)).counts)
+        counted += "errors" in taken
+        failed += [at] if "webhook" in taken else []
+    assert counted == 10
+    assert failed == [1020], "three intervals in a row"
+    shop[0].gate = 503
+    for at in (1030, 1032):
+        (said,) = (await gatherer.look(at, pods(shop[1]), FACTS)).problems
+        assert "answers 503" in said, "it is not forgotten between two intervals"
 
 
 async def test_logs_and_feedback_come_with_the_others(
@@ -358,7 +377,8 @@ async def test_a_job_is_waited_for_and_its_end_holds_from_then_on(
     assert refused.problems == ("job: its Job can't be run: forbidden",)
     jobs.refused = False
     running = await gatherer.look(1020, pods(shop[1]), FACTS)
-    assert running.problems == ("job: Job web-7f6b13-1-job-1 is running",)
+    assert running.problems == ()
+    assert dict(running.counts)["job"] == Outcome(1010, 1020, None, "job: Job web-7f6b13-1-job-1 is running")
     jobs.conditions = [{"type": condition, "status": "True", "message": "exit code 3"}]
     for at in (1030, 1040):
         counted = dict((await gatherer.look(at, pods(shop[1]), FACTS)).counts)

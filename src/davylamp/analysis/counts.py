@@ -140,7 +140,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
     start: float
     end: float
-    passed: bool
+    passed: bool | None
+    """None: it is at work, and has yet to say. That is no outage, and no verdict either."""
     message: str = ""
 
 

@@ -13,7 +13,7 @@ its counts of both together.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -119,6 +119,33 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     return _bet(state, made, check, rules), cold
 
 
+class Brought(NamedTuple):
+    """What counts bring at the bounds that are followed: with the state before it is all that makes the state after."""
+
+    asked: tuple[int, int, int]
+    """Requests of stable, of the canary, and of its young pods."""
+    bounds: tuple[tuple[float, int, int, int, float, float], ...]
+    """Each bound, how many of these were slower, and the dispersion between stable's pods."""
+
+
+def brought(state: Latency, found: Latencies, rules: Rules) -> Brought:
+    """What `found` brought to the `state` that it led to."""
+    stable = [pod for pod in found.stable if any(pod.counts)]
+    canary = [pod for pod in found.canary if any(pod.counts)]
+    shared = _common(frozenset(pod.bounds for pod in [*stable, *canary])) if stable else ()
+    bounds = tuple(bound for bound in state.bounds if bound in shared)
+    (asked0, slower0), (asked1, slower1) = (_slower(pods, bounds) for pods in (stable, canary))
+    fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
+    sides = [_sum(asked0, slower0), _sum(asked1, slower1), _sum(asked1[fresh], slower1[fresh])]
+    differing: tuple[Any, Any] = blocks.dispersion(slower0, asked0) if stable else ((), ())
+    columns = [*(slow for _, slow in sides), *differing]
+    rows = [
+        (float(le), int(k0), int(k1), int(cold), float(chi), float(free))
+        for le, k0, k1, cold, chi, free in zip(bounds, *columns, strict=True)
+    ]
+    return Brought((sides[0][0], sides[1][0], sides[2][0]), tuple(rows))
+
+
 class _Interval(NamedTuple):
     """What an interval brought: at the followed bounds at the places `mine`, so many requests were slower."""
 
@@ -185,6 +212,11 @@ def fast(state: Latency, rules: Rules) -> bool:
     """Whether the canary's young pods have been seen to be no slower than stable's."""
     slow, stable = _table(state.followed)[:, [YOUNG, BESIDE]].T
     return no_slower(slow, state.warm.requests, stable, state.beside, rules.tolerate)
+
+
+def compared(state: Latency) -> bool:
+    """Whether there was an interval in which both versions served."""
+    return min(state.duel.tally.requests) > 0 or bool(_table(state.followed)[:, [MORE, LESS]].any())
 
 
 def how(state: Latency) -> d.Common | None:

@@ -10,8 +10,9 @@ import msgspec
 
 Kind = Literal["errors", "latency", "logs", "feedback", "metric", "threshold", "outcome"]
 
-_WEIGHTS: dict[Kind, float] = {"errors": 0.4, "latency": 0.3, "logs": 0.2, "feedback": 0.1, "metric": 0.2}
-"""The kinds that share the budget of false alarms; thresholds and outcomes are decided by what the user said."""
+_WEIGHTS: dict[Kind, float] = {"errors": 0.5, "latency": 0.2, "logs": 0.2, "feedback": 0.1, "metric": 0.2}
+"""The kinds that share the budget of false alarms; thresholds and outcomes are decided by what the user said. Errors
+have the most, since they need it: what is slow shows within less than a minute, and a smaller part costs it seconds."""
 _BOUNDED: frozenset[Kind] = frozenset({"errors", "latency", "metric", "threshold", "outcome"})
 """Those that must be shown good before a release is. Complaints and log lines may never come."""
 
@@ -21,8 +22,8 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     """Unique in the policy."""
     kind: Kind
     weight: float | None = None
-    """Its part of the budget of false alarms, relative to the other checks'; None: 4 for errors, 3 for latency, 2 for
-    logs and metrics, 1 for feedback."""
+    """Its part of the budget of false alarms, relative to the other checks'; None: 5 for errors, 2 for latency, logs
+    and metrics, 1 for feedback."""
     quantile: float = 0.99
     """Latency: the canary is good enough if hardly more of its requests than of stable's are slower than the bucket
     bound at this quantile of stable's. Whether it is worse is judged by the whole distribution."""

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from davylamp.analysis import duel, errors, forecast, latency, logs, others, wording
+from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
 from davylamp.analysis.forecast import Needed
 from davylamp.analysis.look import CheckState, Seen, State, combined
 from davylamp.analysis.rules import Check, Rules
@@ -78,7 +78,7 @@ def verdict(state: State, rule: Rules, now: float, *, told: bool = True) -> Verd
     """
     findings = tuple(_finding(check, state.checks[check.name], rule, now, told) for check in rule.checks)
     together, _ = combined(state.checks, rule)
-    answer, culprit = _answer(state, rule, findings)
+    answer, culprit = _answer(state, rule, findings, now)
     if not told:
         return Verdict(answer, "", culprit, _exp(together), 1 / rule.false_alarms, findings)
     found = {finding.check: finding for finding in findings}
@@ -104,13 +104,37 @@ def _pending(seen: Seen) -> float:
     return seen.aside if seen.evidence > -_WORTH else 0.0
 
 
-def _answer(state: State, rule: Rules, findings: tuple[Finding, ...]) -> tuple[Answer, str]:
+def pending(state: State, rule: Rules, now: float) -> bool:
+    """Whether a check elsewhere (a Job that runs) has yet to say what it finds."""
+    return any(
+        isinstance(seen.state, others.Judged) and seen.state.passed is None and not without_data(seen, rule, now)
+        for seen in state.checks.values()
+    )
+
+
+def without_data(seen: Seen, rule: Rules, now: float) -> bool:
+    """Whether a check has had no data for too long, or never: of one version alone there is nothing to compare."""
+    return seen.until is None or now - seen.until > rule.stale or _uncompared(seen.state)
+
+
+def _uncompared(state: CheckState) -> bool:
+    match state:
+        case errors.Errors():
+            return not min(state.duel.tally.requests)
+        case latency.Latency():
+            return not latency.compared(state)
+    return False
+
+
+def _answer(state: State, rule: Rules, findings: tuple[Finding, ...], now: float) -> tuple[Answer, str]:
     if state.crossed:
         return Answer.WORSE, state.crossed.check
     waiting = [finding for finding in findings if not finding.good]
     if not waiting:
         return Answer.GOOD_ENOUGH, ""
-    longest = max(waiting, key=lambda f: f.to_good.seconds if f.to_good else math.inf)
+    needed = {check.name for check in rule.checks if rules.bounded(check)}
+    dark = {name for name in needed if without_data(state.checks[name], rule, now)}
+    longest = max(waiting, key=lambda f: (f.check in dark, f.to_good.seconds if f.to_good else math.inf))
     return Answer.NOT_ENOUGH_DATA, longest.check
 
 
@@ -207,6 +231,8 @@ def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:
         return f"{found.check}: no data yet"
     if now - seen.until > rule.stale:
         return f"{found.check}: no data for {now - seen.until:.0f} s; the evidence so far is kept"
+    if isinstance(seen.state, others.Judged):
+        return found.message
     if seen.aside > _WORTH:
         return f"{found.message}; its pods were warming up, so that it counts once they, warm, confirm it"
     return wording.missing(found.check, found.message, found.to_good, found.to_worse)

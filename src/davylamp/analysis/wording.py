@@ -77,8 +77,10 @@ def threshold(check: Check, value: float | None, outside: int) -> str:
 
 
 def outcome(name: str, passed: bool | None, message: str) -> str:
-    word = {None: "no answer yet", True: "passed", False: "failed"}[passed]
-    return f"{name}: {word}{': ' + message if message else ''}"
+    said = message.removeprefix(f"{name}: ")
+    if passed is None:
+        return f"{name}: {said or 'no answer yet'}"
+    return f"{name}: {'passed' if passed else 'failed'}{': ' + said if said else ''}"
 
 
 def missing(check: str, seen: str, to_good: Needed | None, to_worse: Needed | None) -> str:

@@ -58,6 +58,8 @@ class AnalysisStatus(Slim, frozen=True):
     """How many looks are counted in here."""
     blind: bool = False
     """Whether a check is without data; the release is held meanwhile."""
+    pending: bool = False
+    """Whether a check elsewhere (a Job that runs, the judge) has yet to say what it finds; steps wait for it."""
     stable: Counted = Counted()
     """What the stable version has served."""
     canary: Counted = Counted()
@@ -74,6 +76,16 @@ class AnalysisStatus(Slim, frozen=True):
     """What the controller goes on from after a restart, as JSON."""
 
 
+class Slower(msgspec.Struct, frozen=True, array_like=True):
+    """What one look brought to a check of latency, so that its evidence can be recomputed."""
+
+    asked: tuple[int, int, int]
+    """Requests of stable, of the canary, and of those of its pods that were not known to be warm."""
+    bounds: tuple[tuple[float, int, int, int, float, float], ...]
+    """For each bucket bound that is followed: the bound, how many of each of these were slower, and how far stable's
+    pods differed (chi-square and degrees of freedom)."""
+
+
 class Point(msgspec.Struct, frozen=True, array_like=True):
     """One check at one moment, in the history: counts since the analysis began, so that nothing is lost between two
     points when others go."""
@@ -87,6 +99,8 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
     failures: tuple[int, int]
     aside: tuple[int, int] = (0, 0)
     """Of the canary's requests and failures those of pods that were not known to be warm."""
+    slower: Slower | None = None
+    """Latency only, and while there are few looks: what this one brought."""
 
 
 def points_of(history: str) -> list[Point]:

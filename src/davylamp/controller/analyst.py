@@ -1,8 +1,10 @@
 """Compares the two versions of each release that has an analysis, from its first ready canary pod to its decision.
 
 The first look is made before the canary gets requests, so that all of them are counted. Then there is one every
-`interval`, and in half the time where the next may decide; more often in the first minute until the canary's first
-request has been seen, since its pods' age counts from there. A look is, on the controller's clock: measurements,
+`interval`, and in half the time where the next may decide and in the first minute of the canary's requests, in which
+most bad versions show; more often until the first of these has been seen, since its pods' age counts from there. Not
+always so often: failures that come in a burst are taken for what they are only within one interval. Where many releases
+are under way, each is looked at less often, down to `interval`. A look is, on the controller's clock: measurements,
 statistics, a judgement. The workers never wait for any of it; the key of a release is added to the queue only when its
 judgement changes. What has been found is written into the Release's status when the verdict changes and otherwise once
 a minute, so that a process that begins anew goes on from there.
@@ -19,7 +21,7 @@ from typing import Protocol
 from davylamp.api.types import Release
 from davylamp.api.units import seconds
 from davylamp.controller.canaries import CanaryPods
-from davylamp.controller.findings import Findings
+from davylamp.controller.findings import Findings, decided
 from davylamp.controller.known import Known
 from davylamp.controller.looker import Blocked, Looker
 from davylamp.controller.measured import YOUNG, container_of, measured
@@ -40,8 +42,12 @@ SOON = 1.0
 """Seconds until the next look where the pods aren't known yet."""
 SHORTEST = 2.0
 """Seconds between two looks, at least, where one wants to know soon."""
+A_SECOND = 50
+"""Looks at all releases together that are so frequent; where there are more, each is looked at less often."""
 AWAITED = 60.0
-"""Seconds for which the canary's first request is looked out for."""
+"""Seconds for which the canary's first request is looked out for, and"""
+EARLY = 60.0
+"""seconds from then on in which one wants to know soon."""
 LONGEST = 60.0
 """Seconds that a look may take."""
 
@@ -75,15 +81,26 @@ class _Analysis:
         self.timer: Timer | None = None
         self.task: asyncio.Task[None] | None = None
         self.began: float | None = None
-        """When the first look was made, and"""
+        """When the first look was made,"""
+        self.met: float | None = None
+        """when one first saw requests of the canary, and"""
         self.written: float | None = None
         """when something was last written, in the clock's seconds."""
 
-    def pause(self, now: float) -> float:
-        """Seconds to the next look."""
-        awaited = not self.findings.met and now - (now if self.began is None else self.began) < AWAITED
-        wanted = SHORTEST if awaited else self.interval / 2 if self.findings.tense else self.interval
-        return min(self.interval, max(SHORTEST, wanted))
+    def wanted(self, now: float) -> float:
+        """Seconds after which one wants to look again."""
+        if self.met is None and self.findings.met:
+            self.met = now
+        began = now if self.began is None else self.began
+        if self.met is None and now - began < AWAITED:
+            return SHORTEST
+        early = self.met is not None and now - self.met < EARLY
+        return self.interval / 2 if early or self.findings.tense else self.interval
+
+
+def pause(interval: float, wanted: float, releases: int) -> float:
+    """Seconds to the next look at one of so many releases, where after `wanted` seconds would be best."""
+    return min(interval, max(wanted, SHORTEST, releases / A_SECOND)) if wanted < interval else interval
 
 
 class Analyst:
@@ -181,9 +198,12 @@ class Analyst:
         """One look now, unless the last one is still going on; the next one an interval later."""
         known = found.task is None or found.task.done()
         pods = self._of(found)
-        self._wind(key, found, found.pause(self._clock.time()) if pods is not None else min(SOON, found.interval))
+        self._wind(key, found, self._pause(found) if pods is not None else min(SOON, found.interval))
         if known and pods is not None:
             found.task = asyncio.create_task(self._look(key, found, pods), name=f"look at {found.name}")
+
+    def _pause(self, found: _Analysis) -> float:
+        return pause(found.interval, found.wanted(self._clock.time()), len(self._under_way))
 
     def _wind(self, key: Ref, found: _Analysis, wait: float) -> None:
         if found.timer is not None:
@@ -231,8 +251,8 @@ class Analyst:
         self._metrics.look_seconds.observe(self._clock.time() - began)
         after = found.findings.judgement
         if found.findings.tense and not tense and self._under_way.get(key) is found:
-            self._wind(key, found, found.pause(self._clock.time()))
-        changed = _decisive(before) != _decisive(after)
+            self._wind(key, found, self._pause(found))
+        changed = decided(before) != decided(after)
         if changed:
             log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
         if in_effect and (changed or due):
@@ -288,7 +308,3 @@ def _alone(release: Release) -> float | None:
 
 def _key_of(release: Release) -> Ref:
     return Ref("Deployment", release.metadata.namespace, release.spec.workload)
-
-
-def _decisive(judgement: Judgement) -> tuple[bool, bool, bool]:
-    return judgement.worse, judgement.good_enough, judgement.blind

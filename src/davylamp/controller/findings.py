@@ -6,25 +6,30 @@ version has served, and a history of at most HISTORY points, which always spans 
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from davylamp.analysis import counts as c
+from davylamp.analysis import latency
 from davylamp.analysis import rules as r
 from davylamp.analysis.look import State, begin, look, without_limits
-from davylamp.analysis.verdict import Answer, Finding, Verdict, tense, verdict
+from davylamp.analysis.verdict import Answer, Finding, Verdict, pending, tense, verdict, without_data
 from davylamp.api.analysis import Analysis
-from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, points_of
+from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, Slower, points_of
 from davylamp.core.world import Judgement
 from davylamp.signals.gather import Look
 from davylamp.signals.policy import rules_of
 
 HISTORY = 120
 """Looks that are remembered one by one: 20 minutes of them at 10 s."""
+DETAILS = 1000
+"""Bounds of latency, over all looks, for which all is remembered that the evidence can be recomputed from: 40 kB.
+Where there would be more, none is, since a part is of no use."""
 PROBLEMS = 5
 """Sentences about the last look that are kept."""
 _LONG = 500
@@ -77,6 +82,7 @@ class Findings:
         self._canary = Served(self.status.canary)
         self.looks = self.status.looks
         self._history: list[list[Point]] = _points(self.status.history)
+        self._details = _details(self._history, {check.name for check in self.rules.checks if check.kind == "latency"})
         self.judgement = self._judged(verdict(self.state, self.rules, now), now)
 
     def take(
@@ -93,6 +99,7 @@ class Findings:
         that those of the judgement and of the status stay as they were. `alone` is since when the canary has all of the
         traffic."""
         problems = list(found.problems)
+        slower: dict[str, Slower] = {}
         for name, counts in found.counts:
             if isinstance(counts, c.Events) and alone is not None and counts.start >= alone:
                 counts = msgspec.structs.replace(counts, alone=True)
@@ -102,10 +109,13 @@ class Findings:
                 problems.append(f"{name}: {error}")
                 continue
             self._serve(counts)
+            seen = self.state.checks[name]
+            if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency) and not seen.note:
+                slower[name] = _slower(latency.brought(seen.state, counts, self.rules))
         said = verdict(self.state, self.rules, now, told=told)
-        self._remember(said, now)
+        self._remember(said, now, slower)
         if not told:
-            if _decided(self._judged(said, now)) == _decided(self.judgement):
+            if decided(self._judged(said, now)) == decided(self.judgement):
                 return said
             said = verdict(self.state, self.rules, now)
         said = _explained(said, explained)
@@ -142,19 +152,27 @@ class Findings:
             good_enough=said.answer is Answer.GOOD_ENOUGH,
             blind=blind,
             message=message[:_LONG],
+            pending=said.answer is Answer.NOT_ENOUGH_DATA and pending(self.state, self.rules, now),
         )
 
     def _blind(self, now: float) -> bool:
         """Whether a check that a good verdict needs has had no data for `stale` seconds, or never."""
         needed = [self.state.checks[check.name] for check in self.rules.checks if r.bounded(check)]
-        return any(seen.until is None or now - seen.until > self.rules.stale for seen in needed)
+        return any(without_data(seen, self.rules, now) for seen in needed)
 
-    def _remember(self, said: Verdict, now: float) -> None:
+    def _remember(self, said: Verdict, now: float, slower: Mapping[str, Slower]) -> None:
         at = round(now)
         self.looks += 1
         self._history.append(
-            [Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures, f.aside) for f in said.findings]
+            [
+                Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures, f.aside, slower.get(f.check))
+                for f in said.findings
+            ]
         )
+        self._details += sum(len(one.slower.bounds) for one in self._history[-1] if one.slower is not None)
+        if self._details > DETAILS or len(self._history) > HISTORY:
+            self._details = math.inf
+            self._history = [[msgspec.structs.replace(one, slower=None) for one in look] for look in self._history]
         if len(self._history) > HISTORY:
             # Every second of the older ones; the newest stays.
             self._history = self._history[-1::-2][::-1]
@@ -169,6 +187,7 @@ class Findings:
             looked_at=moment,
             looks=self.looks,
             blind=self.judgement.blind,
+            pending=self.judgement.pending,
             stable=self._stable.counted(self._quantile),
             canary=self._canary.counted(self._quantile),
             checks=tuple(_check(finding) for finding in said.findings),
@@ -185,8 +204,22 @@ class Findings:
         return made
 
 
-def _decided(judgement: Judgement) -> tuple[bool, bool, bool]:
-    return judgement.worse, judgement.good_enough, judgement.blind
+def decided(judgement: Judgement) -> tuple[bool, bool, bool, bool]:
+    """What of it decides anything."""
+    return judgement.worse, judgement.good_enough, judgement.blind, judgement.pending
+
+
+def _details(history: list[list[Point]], checks: set[str]) -> float:
+    """How many bounds of latency are in there; infinite where some were given up."""
+    points = [point for look in history for point in look if point.check in checks and point.requests[0]]
+    if points and points[0].slower is None:
+        return math.inf
+    return sum(len(point.slower.bounds) for point in points if point.slower is not None)
+
+
+def _slower(found: latency.Brought) -> Slower:
+    bounds = ((le, k0, k1, cold, float(f"{chi:.5g}"), free) for le, k0, k1, cold, chi, free in found.bounds)
+    return Slower(found.asked, tuple(bounds))
 
 
 def _explained(said: Verdict, explained: Callable[[str], str]) -> Verdict:

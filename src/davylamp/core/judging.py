@@ -28,6 +28,7 @@ def told(release: Release) -> Judgement | None:
         good_enough=analysis.answer == "good enough",
         blind=analysis.blind,
         message=analysis.message,
+        pending=analysis.pending,
     )
 
 
@@ -54,7 +55,8 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
     if analysis is None or not judged(release, number) or release.status.cleared >= number:
         return None
     judgement = case.world.judgement
-    if _good_enough(case) or (judgement is not None and not judgement.blind and analysis.leave_when == "notWorse"):
+    settled = judgement is not None and not judgement.blind and not judgement.pending
+    if _good_enough(case) or (settled and analysis.leave_when == "notWorse"):
         return _cleared(case, number, now, "GoodEnough", judgement.message if judgement is not None else "")
     if _approved(case, number) and not case.step(number).approve:
         return _cleared(case, number, now, "Approved", f"a person approved leaving step {number} without a verdict")

@@ -161,6 +161,8 @@ class Judgement(msgspec.Struct, frozen=True):
     """A check is without data."""
     message: str = ""
     """Why, with the numbers, and what is still needed."""
+    pending: bool = False
+    """A check elsewhere (a Job) is at work; its word is waited for."""
 
 
 class Awaited(msgspec.Struct, frozen=True):

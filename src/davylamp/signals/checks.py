@@ -9,13 +9,14 @@ import copy
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from davylamp.api.analysis import Job, Webhook
-from davylamp.api.units import seconds
+from davylamp.api.units import readable, seconds
 from davylamp.signals.fetch import Unavailable, fetch
 from davylamp.signals.prometheus import Secrets
 
@@ -23,6 +24,8 @@ MAX_ANSWER = 64_000
 _NO_VERDICT = (429, 502, 503, 504)
 KEPT = 3600
 """Seconds for which a finished Job is kept, so that its logs can be read."""
+LATE = 60.0
+"""Seconds after its time is over in which a Job should have been ended by its controller."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -44,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     passed: bool | None
     message: str
+    pending: bool = False
+    """It is at work, and will say; else no verdict is an outage."""
 
 
 class NoJob(Exception):
@@ -141,8 +146,9 @@ def _variables(check: str, facts: Facts) -> list[dict[str, str]]:
     return [{"name": f"DAVY_{name.upper()}", "value": str(value)} for name, value in given.items()]
 
 
-def job_outcome(job: Mapping[str, Any] | None, check: str) -> Outcome:
-    """What the status of a Job means; None for a Job that does not exist (any more).
+def job_outcome(job: Mapping[str, Any] | None, check: str, now: float, timeout: float) -> Outcome:
+    """What the status of a Job means at `now` (seconds since the epoch), which may run for `timeout` seconds; None for
+    a Job that does not exist (any more). While it runs that is no outage, but one that nobody ends is.
 
     The conditions are those of https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions.
     """
@@ -157,4 +163,7 @@ def job_outcome(job: Mapping[str, Any] | None, check: str) -> Outcome:
         if condition.get("type") == "Failed":
             why = condition.get("message") or condition.get("reason") or "without a reason"
             return Outcome(False, f"{check}: Job {name} has failed: {why}")
-    return Outcome(None, f"{check}: Job {name} is running")
+    began = job.get("status", {}).get("startTime") or job.get("metadata", {}).get("creationTimestamp")
+    if began is not None and now - datetime.fromisoformat(began).timestamp() > timeout + LATE:
+        return Outcome(None, f"{check}: Job {name} has not ended, though its {readable(timeout)} are over")
+    return Outcome(None, f"{check}: Job {name} is running", pending=True)

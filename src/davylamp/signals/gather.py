@@ -16,7 +16,7 @@ import msgspec
 
 from davylamp.analysis import counts
 from davylamp.api.analysis import Analysis, Check
-from davylamp.api.units import seconds
+from davylamp.api.units import readable, seconds
 from davylamp.signals.checks import Facts, NoJob, Outcome, ask, job_manifest, job_outcome
 from davylamp.signals.conventions import Choice
 from davylamp.signals.counters import Seen, advance, interval
@@ -50,6 +50,9 @@ class Look(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     """For people: each names its check or pod."""
 
+
+_NEARLY = 0.9
+"""Of an interval: a timer may be early."""
 
 Run = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """The Job of a manifest as it is now; it is made if there is none. Raises NoJob where that can't be."""
@@ -95,6 +98,8 @@ class Gatherer:
         self._kept: dict[str, dict[str, Seen]] = {}
         self._until: dict[str, float] = {}
         """By check: when its last interval ended."""
+        self._said: dict[str, tuple[str, ...]] = {}
+        """By check that keeps to the interval: its problems at the last look that was its own."""
         self._failed: dict[str, int] = {}
         """By webhook: failures in a row."""
         self._over: dict[str, Outcome] = {}
@@ -111,7 +116,7 @@ class Gatherer:
         requests = _requests(found)
         for check in self._analysis.checks:
             name, begun = check.title, self._begun(check)
-            if check.logs is not None and self._logs is not None:
+            if check.logs is not None and self._logs is not None and self._due(check, now):
                 found[name], said = self._logs.take(begun, now)
                 problems += said
                 self._until[name] = now
@@ -121,6 +126,7 @@ class Gatherer:
         asked = (self._queried(check, now, pods, facts) for check in self._analysis.checks)
         for check, (one, said) in zip(self._analysis.checks, await asyncio.gather(*asked), strict=True):
             problems += said
+            self._said[check.title] = said
             if one is not None:
                 found[check.title] = one
         return Look(tuple(found.items()), tuple(dict.fromkeys(problems)))
@@ -128,6 +134,12 @@ class Gatherer:
     def _begun(self, check: Check) -> float:
         """When the interval of a check began."""
         return self._until.get(check.title, self._since)
+
+    def _due(self, check: Check, now: float) -> bool:
+        """Whether an interval has passed since its last one. What comes over time (a line that a pod writes again and
+        again, a value, an answer) would count more than once if it were looked at more often, as pods are."""
+        last = self._until.get(check.title)
+        return last is None or now - last >= _NEARLY * seconds(self._analysis.interval)
 
     # --- counters ---
 
@@ -194,6 +206,8 @@ class Gatherer:
         if (last := self._over.get(check.title)) is not None:
             self._until[check.title] = now
             return _told(last, begun, now), ()
+        if not self._due(check, now):
+            return None, self._said.get(check.title, ())
         try:
             if check.job is not None:
                 found = await self._job(check, begun, now, facts)
@@ -203,7 +217,7 @@ class Gatherer:
             elif self._to is None:
                 return None, ()  # `review` has said that these need a Prometheus
             elif check.kayenta is not None:
-                return await self._kayenta(check, self._to, now, pods)
+                found = await self._kayenta(check, self._to, begun, now, pods)
             elif check.metric is not None:
                 found = await self._metric(check, self._to, begun, now, pods)
             else:
@@ -213,26 +227,28 @@ class Gatherer:
         self._until[check.title] = now
         return found
 
-    async def _kayenta(self, check: Check, to: Access, now: float, pods: Pods) -> Answered:
-        """The judge looks once, when its time is over; where it gets no answer then, again at the next look."""
+    async def _kayenta(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
+        """The judge looks once, when its time is over; where it gets no answer then, again after an interval."""
         assert check.kayenta is not None
-        if now - self._since < seconds(check.kayenta.length):
-            return None, ()
+        if (left := self._since + seconds(check.kayenta.length) - now) > 0:
+            return counts.Outcome(begun, now, None, f"{check.title}: the judge looks in {readable(left)}"), ()
         stable, canary = ([target.pod for target in side] for side in (pods.stable, pods.canary))
         asked = (check.kayenta, check.title, pods.namespace, stable, canary)
         outcome = await judge(self._session, to, *asked, self._since, now)
         self._over[check.title] = outcome
-        self._until[check.title] = now
-        return _told(outcome, self._since, now), (outcome.message,) if outcome.passed is None else ()
+        return _told(outcome, begun, now), ()
 
     async def _job(self, check: Check, begun: float, now: float, facts: Facts) -> Answered:
         assert check.job is not None
         if self._run is None:
             return None, ()
-        outcome = job_outcome(await self._run(job_manifest(check.job, check.title, facts, self._uid)), check.title)
+        job = await self._run(job_manifest(check.job, check.title, facts, self._uid))
+        outcome = job_outcome(job, check.title, now, seconds(check.job.timeout))
+        if outcome.passed is None and not outcome.pending:
+            return None, (outcome.message,)
         if outcome.passed is not None:
             self._over[check.title] = outcome
-        return _told(outcome, begun, now), (outcome.message,) if outcome.passed is None else ()
+        return _told(outcome, begun, now), ()
 
     async def _metric(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.metric is not None
@@ -262,9 +278,9 @@ class Gatherer:
         return counts.Outcome(begun, now, outcome.passed, outcome.message), ()
 
 
-def _told(outcome: Outcome, begun: float, now: float) -> counts.Outcome | None:
+def _told(outcome: Outcome, begun: float, now: float) -> counts.Outcome:
     """What is final holds in every interval, so that it does not look like data that stays away."""
-    return None if outcome.passed is None else counts.Outcome(begun, now, outcome.passed, outcome.message)
+    return counts.Outcome(begun, now, outcome.passed, outcome.message)
 
 
 def _part(choice: Choice, check: Check) -> Choice | None:

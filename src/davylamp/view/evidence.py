@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -35,6 +36,8 @@ class Moment(msgspec.Struct, frozen=True, rename="camel"):
     failures: tuple[int, int]
     aside: tuple[int, int]
     """Of the canary's requests and failures those of pods that were not known to be warm."""
+    slower: dict[str, tuple[Any, ...]] | None = None
+    """Latency: what this look brought, see `api.verdict.Slower`."""
 
 
 def complete(release: Release) -> bool:
@@ -47,7 +50,15 @@ def moments(release: Release) -> list[Moment]:
     """All that the release's status remembers: at most 120 looks, spread over the whole release."""
     analysis = release.status.analysis
     return [
-        Moment(datetime.fromtimestamp(one.at, UTC), one.check, one.evidence, one.requests, one.failures, one.aside)
+        Moment(
+            datetime.fromtimestamp(one.at, UTC),
+            one.check,
+            one.evidence,
+            one.requests,
+            one.failures,
+            one.aside,
+            {"asked": one.slower.asked, "bounds": one.slower.bounds} if one.slower is not None else None,
+        )
         for one in points_of(analysis.history if analysis is not None else "")
     ]
 
