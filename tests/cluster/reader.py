@@ -39,8 +39,14 @@ class Reader:
         return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
 
     def _read(self, path: str) -> Json:
+        kept = getattr(self.local, "connection", None) is not None
         try:
             return self._answered(path)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self.local.connection = None
+            if not kept:
+                raise LabError(f"GET {path} failed: the API server hung up") from None
+            return self._read(path)  # it closes connections that nobody has used for a while
         except (OSError, http.client.HTTPException) as error:
             self.local.connection = None
             raise LabError(f"GET {path} failed: {error}") from error

@@ -25,8 +25,10 @@ class Server:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.status = 200
+        self.reached = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
+        self.reached.set()
         self.asked.append(str((await request.post())["query"]))
         result = [
             {"metric": {"__name__": "x", "namespace": ns, "pod": pod}, "value": [5, value]}
@@ -86,6 +88,20 @@ async def test_an_error_reaches_everyone(server: tuple[Server, Access], session:
     both = (pool.counters(targets, ["x"], "") for targets in RELEASES[:2])
     answers = await asyncio.gather(*both, return_exceptions=True)
     assert [type(one) for one in answers] == [Unavailable, Unavailable]
+
+
+async def test_a_pool_that_closes_leaves_no_query_behind_that_is_tried_again(
+    server: tuple[Server, Access], session: aiohttp.ClientSession
+) -> None:
+    found = Pools(session)
+    pool = found.of(Prometheus(server[1].address), {})
+    server[0].status = 503
+    waiting = asyncio.create_task(pool.counters(RELEASES[0], ["x"], ""))
+    await server[0].reached.wait()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await found.close()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "counters of several releases"]
 
 
 async def test_only_the_same_credentials_share(session: aiohttp.ClientSession) -> None:

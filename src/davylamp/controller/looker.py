@@ -100,6 +100,8 @@ class Lookers:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._pools is not None:
+            await self._pools.close()
         if self._session is not None:
             await self._session.close()
         self._session = self._pools = None

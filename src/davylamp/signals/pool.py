@@ -24,17 +24,28 @@ class Pool:
         self.to = to
         self._session = session
         self._waiting: dict[tuple[tuple[str, ...], str], tuple[dict[Pod, Target], asyncio.Task[dict[Pod, Scrape]]]] = {}
+        self._asking: set[asyncio.Task[dict[Pod, Scrape]]] = set()
 
     async def counters(self, targets: Mapping[Pod, Target], metrics: Sequence[str], by: str) -> dict[Pod, Scrape]:
         """As `queries.counters`, for these pods, in one query with those of others who ask for the same series."""
         key = (tuple(metrics), by)
         if key not in self._waiting:
-            self._waiting[key] = ({}, asyncio.create_task(self._ask(key), name="counters of several releases"))
+            asking = asyncio.create_task(self._ask(key), name="counters of several releases")
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+            self._waiting[key] = ({}, asking)
         everyone, task = self._waiting[key]
         everyone.update(targets)
         # One who gives up must not take the answer from the others.
         found = await asyncio.shield(task)
         return {pod: one for pod, one in found.items() if pod in targets}
+
+    async def close(self) -> None:
+        """Give up what is being asked: nobody waits for it any longer, and it may be tried again for a while."""
+        for task in (asking := tuple(self._asking)):
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        self._waiting.clear()
 
     async def _ask(self, key: tuple[tuple[str, ...], str]) -> dict[Pod, Scrape]:
         await asyncio.sleep(GATHERING)
@@ -57,6 +68,10 @@ class Pools:
         if key not in self._pools:
             self._pools[key] = Pool(self._session, access(source, secrets))
         return self._pools[key]
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            await pool.close()
 
 
 def _keys(source: Prometheus) -> list[Key]:
