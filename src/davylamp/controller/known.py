@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from davylamp.api.objects import (
     Deployment,
     DestinationRule,
@@ -44,12 +46,14 @@ class Known:
     """The stores by kind, an index of each namespace, and what a policy means for a Deployment, until that changes.
 
     `on_key` is called with each key that a change asks to look at: a Ref of a Deployment or of a ReleasePolicy.
+    `kept` may leave out of a Release what nobody reads here.
     """
 
-    def __init__(self, on_key: Callable[[Ref], None]) -> None:
+    def __init__(self, on_key: Callable[[Ref], None], kept: Callable[[Release], Release] = lambda one: one) -> None:
         self.releases: Store[Release] = Store(
             "Release",
             {"workload": _workload_of, "member": _members_of, "services": _services_of, "policy": _policy_of},
+            kept,
         )
         self.policies: Store[ReleasePolicy] = Store("ReleasePolicy")
         self.deployments: Store[Deployment] = Store("Deployment")
@@ -288,6 +292,15 @@ class Known:
         concerned = {self.workload_of(namespace, name): None for name in deployments if self.concerns(namespace, name)}
         for name in concerned:
             self._on_key(Ref("Deployment", namespace, name))
+
+
+def without_looks(release: Release) -> Release:
+    """A Release that has ended without what its analysis saw look by look: tens of KB that only people ask for."""
+    analysis = release.status.analysis
+    if not release.status.phase.final or analysis is None:
+        return release
+    told = msgspec.structs.replace(analysis, history="", state="")
+    return msgspec.structs.replace(release, status=msgspec.structs.replace(release.status, analysis=told))
 
 
 def _workload_of(release: Release) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from davylamp.controller.analyst import WRITTEN_EVERY, Analyst, Opens
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
 from davylamp.controller.history import DEFAULT_LIMIT, prune
-from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known
+from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known, without_looks
 from davylamp.controller.looker import Lookers
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.observer import Counters, Observer
@@ -84,7 +84,7 @@ class Controller:
         self._workers = workers
         self._find_gate = gate == "auto"
         self._queue: Queue[Ref] = Queue(clock)
-        self._known = Known(self._ask)
+        self._known = Known(self._ask, without_looks)
         self._since = Since(clock)
         self._pods = CanaryPods(api, clock, self._pods_changed, self._restarted)
         self._sources = Sources(self._known, self._since, self._pods)

@@ -27,11 +27,15 @@ Index = Callable[[T], Iterable[Hashable]]
 class Store(Generic[T]):
     """Objects of one kind by namespace and name, with indexes. Fed by `Reflector`s, and by `offer`.
 
-    One reflector may feed all of it (scope ""), or several a namespace each (scope: the namespace).
+    One reflector may feed all of it (scope ""), or several a namespace each (scope: the namespace). `kept` may leave
+    out of an object what nobody reads here (client-go: an informer's transform).
     """
 
-    def __init__(self, kind: str, indexes: Mapping[str, Index[T]] | None = None) -> None:
+    def __init__(
+        self, kind: str, indexes: Mapping[str, Index[T]] | None = None, kept: Callable[[T], T] = lambda obj: obj
+    ) -> None:
         self.kind = kind_of(kind).name
+        self._kept = kept
         self.listeners: list[Listener] = []
         self._objects: dict[Key, T] = {}
         self._index_of = dict(indexes or {})
@@ -118,6 +122,7 @@ class Store(Generic[T]):
         old = self._objects.get(key)
         if old is not None and not _newer(obj, old):
             return
+        obj = self._kept(obj)
         self._objects[key] = obj
         self._reindex(key, old, obj)
         self._tell(old, obj)
