@@ -192,6 +192,12 @@ FIRST_LINES: list[tuple[Situation, list[str]]] = [
 ]
 
 
+def test_where_a_route_was_in_the_way_and_not_the_image_that_is_what_to_mend() -> None:
+    cluster = situations.held()
+    cluster.release["status"]["end"]["reason"] = "SubsetsUnseen"
+    assert text(cluster)[1].strip().endswith("gets no pods. Next: mend that, then `davy retry web`")
+
+
 @pytest.mark.parametrize(("situation", "lines"), FIRST_LINES, ids=[s.__name__ for s, _ in FIRST_LINES])
 def test_the_first_line_says_what_is_and_the_second_what_to_do(situation: Situation, lines: list[str]) -> None:
     assert text(situation())[: len(lines)] == lines

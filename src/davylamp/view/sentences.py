@@ -221,14 +221,23 @@ def _held(this: Situation) -> Said:
     pair = this.world.pair
     if pair is not None:
         fact = f"{pair.stable} ({this.running}) serves; {pair.canary} keeps the rejected template and gets no requests"
-        return Said("bad", _ended(this), (fact,), (f"fix the image of {pair.canary}, or `davy retry {this.name}`",))
+        return Said("bad", _ended(this), (fact,), (_mend(this, rejected, f" of {pair.canary}"),))
     again = any(t.reason == "AppliedAgain" for t in rejected.status.history)
     applied = "; the rejected template was applied again" if again else ""
     fact = (
         f"all pods run {this.running}; the Deployment is held (paused), its template "
         f"{short(this.pending)} gets no pods{applied}"
     )
-    return Said("bad", _ended(this), (fact,), (f"fix the image, or `davy retry {this.name}`",))
+    return Said("bad", _ended(this), (fact,), (_mend(this, rejected),))
+
+
+def _mend(this: Situation, rejected: Release, whose: str = "") -> str:
+    """What to do about a release that was taken back."""
+    retry = f"`davy retry {this.name}`"
+    end = rejected.status.end
+    if end is not None and end.reason == "SubsetsUnseen":
+        return f"mend that, then {retry}"
+    return f"fix the image{whose}, or {retry}"
 
 
 def _starting(this: Situation) -> Said:
