@@ -19,7 +19,7 @@ from davylamp.embedded.wheels import program
 
 from davylab import Lab, LabError, Load, User, wait
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("lab")]
+pytestmark = pytest.mark.cluster
 
 HOST = "shop.example"
 READY = {"httpGet": {"path": "/healthz", "port": "http"}}

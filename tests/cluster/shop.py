@@ -80,6 +80,7 @@ class Shop:
     def __init__(self, lab: Lab, namespace: str) -> None:
         self.lab, self.namespace = lab, namespace
         self.reader = Reader(lab.kubeconfig)
+        self.loads: list[Load] = []
 
     @property
     def host(self) -> str:
@@ -206,7 +207,10 @@ class Shop:
         return left
 
     def close(self) -> None:
-        """Delete the namespace. Finalizers need a controller, and the test's may be gone: take them off."""
+        """End the traffic and delete the namespace. Finalizers need a controller, and the test's may be gone: take
+        them off."""
+        for load in self.loads:
+            load.stop()
         for kind in ("releases", "releasepolicies"):
             names = self.kubectl("get", kind, "-o", "name", check=False).split()
             for name in names:
@@ -221,6 +225,7 @@ class Traffic:
     def __init__(self, shop: Shop, rps: float = 100, url: str = "") -> None:
         self.shop = shop
         self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None)
+        shop.loads.append(self.load)
         shop.wait(lambda: self._answers_well(rps), "a second of good answers")
         self.began = self.load.snapshot()
 

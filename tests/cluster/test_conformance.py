@@ -156,11 +156,7 @@ def beds(installed: Lab) -> Iterator[Beds]:
 
 @pytest.mark.parametrize(
     ("name", "case"),
-    [
-        pytest.param(name, case, id=f"{name}-{case}", marks=pytest.mark.xdist_group(name))
-        for name, given in BEDS.items()
-        for case in given.cases
-    ],
+    [pytest.param(name, case, id=f"{name}-{case}") for name, given in BEDS.items() for case in given.cases],
 )
 def test_who_matches_reaches_the_canary_and_of_the_others_the_weights_share(beds: Beds, name: str, case: str) -> None:
     check(beds(name), case)

@@ -33,8 +33,6 @@ from tests.cluster.routes import (
 from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of
 from tests.conformance.suite import Sent
 
-pytestmark = pytest.mark.xdist_group("constant traffic")
-
 WAYS = (
     "approved",
     "aborted at 1",

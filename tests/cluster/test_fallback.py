@@ -10,8 +10,6 @@ from davylab import Lab
 
 from tests.cluster.shop import Controller, Shop, Traffic, davy
 
-pytestmark = pytest.mark.xdist_group("fallback")
-
 V1, V2, CRASHING = "hellok8s:v1", "hellok8s:v2", "hellok8s:v9-crash"
 PAUSED_BY = "davylamp.dev/paused-by"
 

@@ -22,8 +22,6 @@ from davylamp.kube.client import connect
 from davylamp.kube.gate import MARK
 from tests.cluster.shop import Controller, Json, Shop, davy, deployment, marks, policy_manifest
 
-pytestmark = pytest.mark.xdist_group("install")
-
 V1, V2, V3 = "hellok8s:v1", "hellok8s:v2", "hellok8s:v3"
 PAUSED_BY = "davylamp.dev/paused-by"
 _numbers = itertools.count(1)
