@@ -201,9 +201,16 @@ def test_a_watch_ends_at_its_timeout(space: Space) -> None:
 
 
 def test_a_watch_that_asks_for_bookmarks_gets_one_before_its_timeout(three: Space) -> None:
+    """It tells of what the watch has not seen: here of another namespace's object. (Where nothing is newer than what
+    it began with a real server sends none: cacheWatcher.process of k8s.io/apiserver.)"""
     version = version_of(three)
-    with watching(three, seconds=4, resourceVersion=version, allowWatchBookmarks="true") as events:
+    three.patch("configmaps", "a", {"data": {"a": "2"}})
+    elsewhere = {"metadata": {"generateName": "elsewhere-"}}
+    with watching(three, seconds=6, resourceVersion=version, allowWatchBookmarks="true") as events:
+        assert told(next(events)) == ("MODIFIED", "a")
+        made = three.cluster.ask("POST", "/api/v1/namespaces/default/configmaps", elsewhere)["metadata"]
         found = list(events)
+    three.cluster.request("DELETE", f"/api/v1/namespaces/default/configmaps/{made['name']}")
     assert {event["type"] for event in found} == {"BOOKMARK"}
     assert found[0]["object"]["kind"] == "ConfigMap"
-    assert int(found[0]["object"]["metadata"]["resourceVersion"]) >= int(version)
+    assert int(found[0]["object"]["metadata"]["resourceVersion"]) >= int(made["resourceVersion"]) > int(version)
