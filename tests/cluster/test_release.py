@@ -81,6 +81,20 @@ def test_a_rollback_from_all_loses_nothing(shop: Shop, traffic: Traffic, control
     traffic.nothing_lost()
 
 
+def test_events_tell_each_step_where_that_is_asked_for(shop: Shop, installed: Lab, tmp_path: Path) -> None:
+    shop.open()
+    with Controller(installed, tmp_path / "controller.log", "--events", "steps"):
+        shop.policy({"weight": 10}, {"weight": 50}, {"weight": 100})
+        shop.set_image(V2)
+        shop.wait(lambda: shop.events("ReleaseCompleted"), "the event of the end")
+    (started,) = shop.events("ReleaseStarted")
+    assert started.endswith(f"of {V2} begins; {V1} stays stable")
+    assert sorted(shop.events("StepInEffect")) == [
+        f"step 1 of 3: 10 % to {V2} is in effect",
+        f"step 2 of 3: 50 % to {V2} is in effect",
+    ]
+
+
 def test_a_crashing_version_is_taken_back_in_its_words(shop: Shop, traffic: Traffic, controller: Controller) -> None:
     stable = shop.pods()
     shop.policy({"weight": 10, "hold": "5m"})
@@ -89,7 +103,7 @@ def test_a_crashing_version_is_taken_back_in_its_words(shop: Shop, traffic: Traf
     message = release["status"]["end"]["message"]
     assert "exit code" in message
     assert "its last words" in message
-    assert any(message in event for event in shop.events("ReleaseRollingBack"))
+    shop.wait(lambda: [e for e in shop.events("ReleaseRollingBack") if message in e], "the event in the same words")
     shop.wait_quiet(V1)
     assert shop.pods() == stable
     traffic.nothing_lost()

@@ -125,6 +125,7 @@ class Cluster:
         self.gate = gate
         self.writes: list[Action] = []
         self.events: list[Announce] = []
+        self.details: list[Announce] = []
         self.crash_at: int | None = None
         self.before_write = False
         self.sick_images: dict[str, Json] = {}
@@ -218,8 +219,9 @@ class Cluster:
 
     def apply(self, action: Action) -> None:
         if isinstance(action, Announce):
-            if all(event.name != action.name for event in self.events):
-                self.events.append(action)
+            told = self.details if action.detail else self.events
+            if all(event.name != action.name for event in told):
+                told.append(action)
             return
         self.writes.append(action)
         self.hands[action.ref] = names.MANAGER

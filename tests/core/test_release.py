@@ -76,6 +76,20 @@ def test_a_release_by_nginx_weight_goes_through_its_steps_and_restarts_no_pod() 
     assert [w for i, w in enumerate(cluster.weights) if i == 0 or w != cluster.weights[i - 1]] == [0, 10, 50, 100]
 
 
+def test_events_tell_of_the_end_and_as_details_of_the_beginning_and_each_step() -> None:
+    cluster = started(10, 50, 100)
+    cluster.run()
+    assert [event.reason for event in cluster.events] == ["ReleaseCompleted"]
+    assert [(event.reason, event.message.split(":")[0]) for event in cluster.details[1:]] == [
+        ("StepInEffect", "step 1 of 3"),
+        ("StepInEffect", "step 2 of 3"),
+    ]
+    assert re.match(r"release web-\w+-1 of hellok8s:v2 begins; hellok8s:v1 stays stable$", cluster.details[0].message)
+    told = (*cluster.events, *cluster.details)
+    assert len({event.name for event in told}) == len(told)
+    assert {(event.about.kind, event.about.name) for event in told} == {("Deployment", "web")}
+
+
 def test_a_release_by_nginx_weight_needs_few_writes() -> None:
     cluster = started(10, 50, 100)
     cluster.writes.clear()

@@ -20,13 +20,18 @@ def service(**metadata: Any) -> dict[str, Any]:
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, *, details: bool = False) -> None:
         self.api = FakeApi()
         self.store: Store[Any] = Store("Service")
         self.written: list[str] = []
         self.untold = 0
         self.writer = Writer(
-            self.api, {"Service": self.store}, self.api.clock, on_write=self.written.append, on_untold=self.miss
+            self.api,
+            {"Service": self.store},
+            self.api.clock,
+            details=details,
+            on_write=self.written.append,
+            on_untold=self.miss,
         )
 
     def miss(self) -> None:
@@ -135,6 +140,16 @@ async def test_an_event_is_not_told_again_after_a_restart_and_nobody_waits_for_i
     await restarted.carry_out([told])
     await restarted.drain()
     assert len(rig.api.of_kind("Event")) == 1
+
+
+@pytest.mark.parametrize("details", [True, False])
+async def test_a_detail_is_told_by_who_tells_every_step(details: bool) -> None:
+    rig = Rig(details=details)
+    await rig.writer.carry_out([Announce("web.step.1", WEB, "", "StepInEffect", "x", detail=True)])
+    await rig.writer.carry_out([Announce("web.done", WEB, "", "Completed", "y")])
+    await rig.writer.drain()
+    reasons = [event["reason"] for event in rig.api.of_kind("Event")]
+    assert reasons == (["StepInEffect", "Completed"] if details else ["Completed"])
 
 
 async def test_events_wait_for_the_writes_that_releases_wait_for_but_not_for_ever(rig: Rig) -> None:

@@ -46,6 +46,11 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class Events(StrEnum):
+    FEW = "few"
+    STEPS = "steps"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"

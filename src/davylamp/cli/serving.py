@@ -8,7 +8,7 @@ import typer
 
 from davylamp.cli import exits
 from davylamp.cli.exits import Failure
-from davylamp.cli.options import SET_UP, Context, FindWhere, Gate, Kubeconfig, LogFormat, LogLevel, Run
+from davylamp.cli.options import SET_UP, Context, Events, FindWhere, Gate, Kubeconfig, LogFormat, LogLevel, Run
 
 
 def add(app: typer.Typer, where: FindWhere, run: Run) -> None:
@@ -56,6 +56,9 @@ def add(app: typer.Typer, where: FindWhere, run: Run) -> None:
             ),
         ] = None,
         workers: Annotated[int, typer.Option(min=1, max=1000, help="How many workloads are worked on at once.")] = 64,
+        events: Annotated[
+            Events, typer.Option(help="What Events tell: ends and what needs a person, or each beginning and step too.")
+        ] = Events.FEW,
         log_format: Annotated[LogFormat, typer.Option(help="For people, or for machines.")] = LogFormat.TEXT,
         log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO,
         context: Context = None,
@@ -79,6 +82,7 @@ def add(app: typer.Typer, where: FindWhere, run: Run) -> None:
             lease_namespace=lease_namespace,
             log_format=log_format.value,
             workers=workers,
+            events=events.value,
             allow_addresses=tuple(allow_address or ()),
             proxies=tuple(proxy or ()),
         )

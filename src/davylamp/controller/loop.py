@@ -62,6 +62,7 @@ class Controller:
 
     `watch` keeps what is known up to date; `work` acts on it, and runs only in the process that leads.
     `namespaces` restricts both; empty means all. `gate` says how templates are gated; `auto` asks the API server.
+    `every_step`: Events tell of each beginning and each step too.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Controller:
         gate: Gate | Literal["auto"] = "auto",
         workers: int = 64,
         instance: str = "davylamp",
+        every_step: bool = False,
         lookers: Opens | None = None,
         told_every: float = WRITTEN_EVERY,
         counters: Counters | None = None,
@@ -100,6 +102,7 @@ class Controller:
             self._known.stores,
             clock,
             instance=instance,
+            details=every_step,
             on_write=lambda kind: metrics.writes.labels(kind).inc(),
             on_untold=metrics.untold.inc,
         )

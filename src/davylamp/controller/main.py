@@ -51,6 +51,8 @@ class Options(msgspec.Struct, frozen=True):
     gate: Gate | Literal["auto"] = "auto"
     """How templates are kept from rolling; `auto`: as the API server can."""
     log_format: Format = "text"
+    events: Literal["few", "steps"] = "few"
+    """`steps`: Events tell of each beginning and each step too."""
     workers: int = 64
     allow_addresses: tuple[str, ...] = ()
     """Networks to which policies may lead against the rule (loopback, link-local, metadata), as 127.0.0.0/8."""
@@ -82,6 +84,7 @@ async def run(options: Options) -> None:
             gate=options.gate,
             workers=options.workers,
             instance=identity,
+            every_step=options.events == "steps",
             lookers=Lookers(kube, allowed),
             counters=Counting(allowed),
         )

@@ -61,6 +61,8 @@ class Announce(msgspec.Struct, frozen=True):
     message: str
     warning: bool = False
     related: Ref | None = None
+    detail: bool = False
+    """Nothing that a person must act on or is the end of: only for controllers that tell every step."""
 
 
 Action = Create | Patch | Delete | Announce

@@ -247,17 +247,19 @@ class Case(msgspec.Struct, frozen=True):
             return ()
         return unpause(deployment)
 
-    def announce(self, reason: str, message: str, *, warning: bool = False, key: str = "") -> Announce:
+    def announce(
+        self, reason: str, message: str, *, warning: bool = False, detail: bool = False, key: str = ""
+    ) -> Announce:
         """An Event on the Deployment, told once for each release, reason and `key`."""
-        uid = self.deployment.metadata.uid if self.deployment else ""
         return Announce(
-            name=names.fit(".".join(filter(None, (self.release.metadata.name, reason.lower(), key))), 253),
+            name=names.event(self.release.metadata.name, reason, key),
             about=self.ref("Deployment", self.release.spec.deployment),
-            about_uid=uid,
+            about_uid=self.deployment.metadata.uid if self.deployment else "",
             reason=reason,
             message=message,
             warning=warning,
             related=self.ref("Release", self.release.metadata.name),
+            detail=detail,
         )
 
 

@@ -37,6 +37,11 @@ def fit(name: str, limit: int) -> str:
     return f"{name[: limit - 9].rstrip('-.')}-{digest}"
 
 
+def event(release: str, reason: str, key: str = "") -> str:
+    """An Event's name: one for each release, reason and `key`."""
+    return fit(".".join(filter(None, (release, reason.lower(), key))), 253)
+
+
 def release_name(deployment: str, template: str, attempt: int) -> str:
     """Also the name of the canary's ReplicaSet, so at most 253 - 6 characters (its pods add six)."""
     return fit(f"{deployment}-{template}-{attempt}", 246)

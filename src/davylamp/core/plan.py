@@ -270,7 +270,8 @@ def _enter(case: Case, number: int, now: datetime) -> Plan:
     message = f"step {number} of {len(release.spec.steps)}: {reach} to {release.spec.canary.image}"
     written = status.in_effect(release, now, number, weight, message)
     if not step.approve:
-        return Plan((written,), "StepInEffect", message)
+        told = case.announce("StepInEffect", f"{message} is in effect", detail=True, key=str(number))
+        return Plan((told, written), "StepInEffect", message)
     text = f"{message} is in effect; then it waits for approval: `davy approve {release.spec.deployment}`"
     return Plan((case.announce("ApprovalNeeded", text, key=str(number)), written), "StepInEffect", message)
 

@@ -54,7 +54,17 @@ def started(world: World, deployment: Deployment, manifest: dict[str, Any], by: 
     spec = manifest["spec"]
     message = f"release {name} of {spec['canary'].get('image')} begins; {spec['stable'].get('image')} stays stable"
     message += f"; started by {by}" if by else ""
-    return Plan((Create(manifest),), "Starting", message)
+    meta = deployment.metadata
+    told = Announce(
+        name=names.event(name, "ReleaseStarted"),
+        about=Ref("Deployment", meta.namespace, meta.name),
+        about_uid=meta.uid,
+        reason="ReleaseStarted",
+        message=message,
+        related=Ref("Release", meta.namespace, name),
+        detail=True,
+    )
+    return Plan((Create(manifest), told), "Starting", message)
 
 
 def active(world: World) -> list[ReplicaSet]:

@@ -44,8 +44,8 @@ class Foreign(Exception):
 class Writer:
     """Writes to the API server, and tells the stores (by kind) at once, so that the next plan reads our own writes.
 
-    `on_write` is told the kind of each write that the API server carried out, `on_untold` of each Event that
-    could not be written.
+    `details`: Events that are only details are told too. `on_write` is told the kind of each write that the API
+    server carried out, `on_untold` of each Event that could not be written.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Writer:
         clock: Clock,
         *,
         instance: str = "davylamp",
+        details: bool = False,
         on_write: Callable[[str], object] = lambda kind: None,
         on_untold: Callable[[], object] = lambda: None,
     ) -> None:
@@ -62,6 +63,7 @@ class Writer:
         self._stores = stores
         self._clock = clock
         self._instance = instance
+        self._details = details
         self._on_write = on_write
         self._on_untold = on_untold
         self._untold: deque[Announce] = deque()
@@ -154,7 +156,7 @@ class Writer:
 
     def _announce(self, action: Announce) -> None:
         key = (action.about.namespace, action.name)
-        if key in self._told:
+        if key in self._told or (action.detail and not self._details):
             return
         self._told[key] = None
         if len(self._told) > REMEMBERED:
