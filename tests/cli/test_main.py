@@ -123,7 +123,9 @@ def test_the_controller_gets_its_options(davy: Davy, monkeypatch: pytest.MonkeyP
         given.append(options)
 
     monkeypatch.setattr("davylamp.controller.main.run", run)
-    words = "--leader-elect --listen 127.0.0.1:0 --log-format json --log-level warning --workers 3 --events steps -n shop"
+    words = (
+        "--leader-elect --listen 127.0.0.1:0 --log-format json --log-level warning --workers 3 --events steps -n shop"
+    )
     assert davy("controller", *words.split(), "--context", "prod").code == exits.OK
     (options,) = given
     assert (options.context, options.namespaces, options.listen) == ("prod", ("shop",), "127.0.0.1:0")

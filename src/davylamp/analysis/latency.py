@@ -55,6 +55,8 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     """A row of numbers for each bound; see the names of the columns below."""
     bound: float | None = None
     """The one at the quantile."""
+    until_then: bytes = b""
+    """Before it is chosen: requests, and those slower, at each bound that is followed."""
     duel: d.Duel = msgspec.field(default_factory=lambda: d.begin(_OPENING))
     """At that bound; before it is chosen only the requests are counted."""
     warm: Warm = Warm()
@@ -187,16 +189,21 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
         spread = shares.pack(shares.unpack(spread) + bets)
     account = bet(state.warm, learned, spread, 0, round(fresh))
     followed[mine] = rows
-    bound = state.bound
-    if bound is None and n0 + n1 >= _ENOUGH:
-        bound = _at(check.quantile, np.array(state.bounds)[mine], (k0 + k1) / (n0 + n1))
+    bound, until_then = state.bound, state.until_then
+    if bound is None:
+        seen = shares.unpack(until_then).reshape(2, -1) if until_then else np.zeros((2, len(state.bounds)))
+        seen[:, mine] += (np.full(len(mine), n0 + n1), k0 + k1)
+        asked, slower = seen[:, mine]
+        enough = asked.min() >= _ENOUGH
+        bound = _at(check.quantile, np.array(state.bounds)[mine], slower / asked) if enough else None
+        until_then = b"" if enough else shares.pack(seen)
     duel = state.duel
     for place in np.flatnonzero(mine == state.bounds.index(bound)) if bound is not None else ():
         how = d.Common(float(rate[place]), float(power[place]))
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
         duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
     beside = state.beside + (round(n0) if fresh else 0)
-    return Latency(state.bounds, shares.pack(followed), bound, duel, account, beside)
+    return Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
 
 
 def _at_places(rows: Array, places: Places, count: int) -> Array:
@@ -298,7 +305,9 @@ def _follow(state: Latency, bounds: Bounds, slower: Array, total: int) -> Latenc
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
     nothing = shares.pack(np.zeros((len(kept), _WIDTH)))
     account = msgspec.structs.replace(state.warm, spread=shares.pack(np.zeros(len(kept) * CHI)))
-    return msgspec.structs.replace(state, bounds=tuple(kept), followed=nothing, bound=None, warm=account)
+    return msgspec.structs.replace(
+        state, bounds=tuple(kept), followed=nothing, bound=None, until_then=b"", warm=account
+    )
 
 
 def _at(quantile: float, bounds: Array, slower: Array) -> float:
