@@ -155,7 +155,7 @@ class Bed:
         self.shop.wait(reached, f"the route to have {exposure}")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        self.shop.wait(condition, what, 90)
+        self.shop.wait(condition, what, 240)
 
     def ask(self, kinds: Sequence[tuple[Sent, int]]) -> list[Answers]:
         return self.asker([self._kind(sent, number) for sent, number in kinds], self.keep)
@@ -176,7 +176,7 @@ class Bed:
         for pod in self.shop.all("pods", "app=web-canary"):
             url = f"http://{pod['status']['podIP']}:8080/metrics"
             asked = self.shop.lab.spawn(["curl", "-s", url], stdout=subprocess.PIPE)
-            text = asked.communicate(timeout=60)[0].decode()
+            text = asked.communicate(timeout=240)[0].decode()
             lines = re.findall(r"^http_requests_total\{(.*)\} (\S+)$", text, re.MULTILINE)
             total += sum(float(n) for labels, n in lines if "/healthz" not in labels and "/metrics" not in labels)
         return int(total)

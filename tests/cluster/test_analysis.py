@@ -33,7 +33,7 @@ def test_one_failure_in_a_hundred_is_found_and_the_release_taken_back(
     shop.policy(*STEPS, analysis={})
     release_with(shop, BAD, ERROR_RATE="0.01")
     shop.wait_step(BAD, 1)
-    ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=240)
+    ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=600)
     assert ended["status"]["phase"] == "RolledBack"
     assert ended["status"]["end"]["reason"] == "Worse"
     assert "canary requests" in ended["status"]["message"]
@@ -46,7 +46,7 @@ def test_a_good_version_that_nothing_speaks_against_completes_without_losing_a_r
 ) -> None:
     shop.policy({"weight": 10, "hold": "30s"}, {"weight": 100}, analysis={"leaveWhen": "notWorse"})
     shop.set_image(GOOD)
-    ended = shop.wait_phase(GOOD, "RolledBack", "Completed", timeout=240)
+    ended = shop.wait_phase(GOOD, "RolledBack", "Completed", timeout=600)
     assert ended["status"]["phase"] == "Completed"
     assert ended["status"]["analysis"]["canary"]["requests"] > 0
     assert ended["status"]["analysis"]["canary"]["slow"] < 1
@@ -58,7 +58,7 @@ def test_a_new_exception_in_the_logs_is_found_where_every_answer_is_fine(
 ) -> None:
     shop.policy(*STEPS, analysis={"interval": "3s", "checks": [{"errors": {}}, {"logs": {}}]})
     release_with(shop, BAD, EXCEPTION_RATE="0.2")
-    ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=240)
+    ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=600)
     assert ended["status"]["phase"] == "RolledBack"
     assert "KeyError: 'discount'" in ended["status"]["message"]
     traffic.nothing_lost()
@@ -73,7 +73,7 @@ def test_angry_users_are_found_where_everything_else_is_fine(shop: Shop, traffic
         shop.wait(lambda: shop.release(BAD)["status"].get("analysis"), "a first look")
         votes = shop.lab.spawn([sys.executable, "-c", VOTES, f"http://{LISTEN}/feedback", shop.namespace])
         try:
-            ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=240)
+            ended = shop.wait_phase(BAD, "RolledBack", "Completed", timeout=600)
         finally:
             votes.kill()
             votes.wait()

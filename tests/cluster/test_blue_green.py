@@ -35,7 +35,7 @@ def test_blue_green_switches_and_returns_from_the_bake_and_from_the_kept_pods_wi
     asked = time.monotonic()
     shop.davy("abort", "web")
     shop.wait(lambda: traffic.share("v1", 20) == 100, "the traffic back on the old pods")
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - asked < 60, "long before the end of the bake"
     shop.wait_phase(V2, "RolledBack")
     shop.wait_quiet(V1)
     assert shop.pods() == stable, "no old pod was restarted"
@@ -58,7 +58,7 @@ def test_blue_green_switches_and_returns_from_the_bake_and_from_the_kept_pods_wi
 def test_the_old_pods_go_when_they_were_kept_for_long_enough(shop: Shop, controller: Controller) -> None:
     shop.open(replicas=2)
     traffic = Traffic(shop)
-    blue_green(shop, "1s", "8s")
+    blue_green(shop, "1s", "20s")
     shop.set_image(V2)
     shop.wait_step(V2, 1)
     shop.davy("approve", "web")

@@ -31,7 +31,7 @@ def test_a_ci_job_changes_the_image_and_waits_for_the_end(shop: Shop) -> None:
     shop.open()
     shop.policy({"weight": 50}, {"weight": 100})
     shop.set_image("hellok8s:v2")
-    done = shop.davy("status", "web", "--wait", "--timeout", "60s")
+    done = shop.davy("status", "web", "--wait", "--timeout", "4m")
     assert re.search(
         r"release web-\w+-1  Completed just now: all pods run hellok8s:v2\n  stable +\S+ +4/4", done.stdout
     )
@@ -48,13 +48,13 @@ def test_a_person_steers_a_release_from_step_to_step(shop: Shop) -> None:
     shop.set_image("hellok8s:v2")
     shop.wait(lambda: state(shop) == "AwaitingApproval", "approval")
     assert shop.davy("approve", "web", "--step", "1", check=False).returncode == exits.REFUSED
-    assert shop.davy("pause", "web", "--reason", "lunch", "--wait", "--timeout", "30s").returncode == exits.OK
+    assert shop.davy("pause", "web", "--reason", "lunch", "--wait", "--timeout", "4m").returncode == exits.OK
     assert re.search(r"Paused in step 2 of 3 by .*: lunch", shop.davy("status", "web").stdout)
     shop.davy("approve", "web", "--reason", "looks good")
     assert state(shop) == "Paused"
-    watch = follow(shop, "watch", "web", "--timeout", "60s")
-    assert shop.davy("resume", "web", "--wait", "--timeout", "60s").returncode == exits.OK
-    out, err = watch.communicate(timeout=60)
+    watch = follow(shop, "watch", "web", "--timeout", "4m")
+    assert shop.davy("resume", "web", "--wait", "--timeout", "4m").returncode == exits.OK
+    out, err = watch.communicate(timeout=240)
     assert (watch.returncode, err) == (exits.OK, "")
     assert "Completed" in out.splitlines()[-1]
     assert shop.davy("pause", "web", check=False).returncode == exits.REFUSED
@@ -63,16 +63,16 @@ def test_a_person_steers_a_release_from_step_to_step(shop: Shop) -> None:
 def test_a_watch_sees_a_broken_version_come_and_go_and_retry_tries_it_again(shop: Shop) -> None:
     shop.open()
     shop.policy(*STEPS)
-    watch = follow(shop, "watch", "web", "--timeout", "90s")
+    watch = follow(shop, "watch", "web", "--timeout", "4m")
     assert watch.stderr is not None
     assert "waiting for a release to begin" in watch.stderr.readline()
     shop.kubectl("set", "env", "deployment/web", "CRASH=1")
-    out, _ = watch.communicate(timeout=90)
+    out, _ = watch.communicate(timeout=240)
     assert watch.returncode == exits.ROLLED_BACK
     assert "RollingBack" in out
     assert re.search(r"Held  RolledBack just now: container hellok8s of pod \S+ crashed with exit code 1", out)
     assert shop.davy("status", "web", "--wait", check=False).returncode == exits.ROLLED_BACK
-    again = shop.davy("retry", "web", "--wait", "--timeout", "60s", check=False)
+    again = shop.davy("retry", "web", "--wait", "--timeout", "4m", check=False)
     assert again.returncode == exits.ROLLED_BACK
     assert [r["spec"].get("attempt", 1) for r in shop.releases] == [1, 2]
 
@@ -82,7 +82,7 @@ def test_abort_and_wait_returns_when_nothing_of_the_release_is_left(shop: Shop) 
     shop.policy(*STEPS)
     shop.set_image("hellok8s:v2")
     shop.wait_step("hellok8s:v2", 1)
-    assert shop.davy("abort", "web", "--reason", "no", "--wait", "--timeout", "60s").returncode == exits.OK
+    assert shop.davy("abort", "web", "--reason", "no", "--wait", "--timeout", "4m").returncode == exits.OK
     assert shop.leftovers() == []
     assert shop.release("hellok8s:v2")["spec"]["abort"]["reason"] == "no"
 
@@ -92,14 +92,14 @@ def test_a_watch_lives_through_a_restart_of_the_api_server(shop: Shop) -> None:
     shop.policy(*STEPS)
     shop.set_image("hellok8s:v2")
     shop.wait(lambda: state(shop) == "AwaitingApproval", "approval")
-    watch = follow(shop, "watch", "web", "--timeout", "90s")
+    watch = follow(shop, "watch", "web", "--timeout", "4m")
     assert watch.stdout is not None
     assert "AwaitingApproval" in watch.stdout.readline()
     before = shop.lab.pids()["kube-apiserver"]
     os.kill(before, 9)
     shop.wait(lambda: shop.lab.pids()["kube-apiserver"] != before, "another API server")
     shop.wait(lambda: shop.davy("promote", "web", check=False).returncode == exits.OK, "the API server again")
-    out, err = watch.communicate(timeout=90)
+    out, err = watch.communicate(timeout=240)
     assert watch.returncode == exits.OK, out + err
     assert err.count("can't be watched") <= 1
 

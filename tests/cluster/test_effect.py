@@ -70,7 +70,7 @@ def test_a_weight_counts_when_clients_are_split_by_it_through_a_proxy_that_is_th
         after(clients, 2)
         share = clients.share(since, since + 2)
         assert (step["weight"] + before) / 2 < share < step["weight"] + 12, "clients are split by it when it counts"
-        assert since - asked < 15
+        assert since - asked < 45, "long before the settling time"
         assert (step["weight"] + before) / 2 < float(how[2]) < step["weight"] + 12
         before = step["weight"]
         if number < len(STEPS):
@@ -82,7 +82,7 @@ def test_a_weight_counts_when_clients_are_split_by_it_through_a_proxy_that_is_th
     ended = shop.release(V2)["status"]
     turned = next(one for one in ended["history"] if one["reason"] == "Aborted")
     took = datetime.fromisoformat(ended["finishedAt"]) - datetime.fromisoformat(turned["time"])
-    assert took.total_seconds() < 40, "the canary was seen to get nothing, long before the settling time"
+    assert took.total_seconds() < 55, "the canary was seen to get nothing, long before the settling time"
     assert shop.leftovers() == []
     traffic.nothing_lost()
 

@@ -48,6 +48,7 @@ def test_releases_are_gated_promoted_and_taken_back_without_the_gate(shop: Shop,
     stable = shop.pods()
     shop.set_image(CRASHING)
     shop.wait_phase(CRASHING, "RolledBack")
+    shop.wait_quiet(V2)
     assert shop.pods() == stable
     assert kept_paused()
     traffic.nothing_lost()

@@ -332,7 +332,7 @@ def test_a_marked_deployment_is_gated_even_by_the_write_that_takes_the_mark_away
 def alone(installed: Lab) -> Lab:
     """When the namespaces of the tests before are gone."""
     installed.wait(
-        lambda: "/yard-" not in installed.kubectl("get", "namespaces", "-o", "name"), 30, "the namespaces to go"
+        lambda: "/yard-" not in installed.kubectl("get", "namespaces", "-o", "name"), 240, "the namespaces to go"
     )
     return installed
 

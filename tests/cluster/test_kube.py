@@ -338,14 +338,18 @@ async def test_one_leads_and_another_follows_at_once_or_after_the_lease_ran_out(
     async with connect(str(tmp_path / "config")) as through:
         first = Candidate(kube, ref, "first", leaders)
         await until(lambda: leaders == ["first"])
+        asked: list[str] = []
+        through.on_request = kube.on_request = lambda verb, kind, code: asked.append(verb)
         second = Candidate(through, ref, "second", leaders)
-        await asyncio.sleep(1)
+        await until(lambda: asked.count("get") >= 3)
         assert leaders == ["first"]
         monkeypatch.setattr(lease, "DURATION", 6.0)
         await first.stop()
         await until(lambda: leaders == ["second"])  # long before the first one's lease ran out
+        asked.clear()
         third = Candidate(kube, ref, "third", leaders)
-        await asyncio.sleep(0.3)
+        await until(lambda: asked.count("get") >= 1)
+        assert leaders == ["second"]
         await relay.cut()
         await until(lambda: leaders == ["third"])
         await third.stop()

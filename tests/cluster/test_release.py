@@ -200,7 +200,7 @@ def test_deleting_during_a_release_takes_the_traffic_away_first(
     shop.wait_step(V2, 1)
     name = shop.release(V2)["metadata"]["name"] if kind == "release" else "web"
     uid = shop.release(V2)["metadata"]["uid"]
-    shop.kubectl("delete", kind, name, "--timeout=60s")
+    shop.kubectl("delete", kind, name, "--timeout=4m")
     if kind == "releasepolicy":
         shop.wait_quiet(V1)
         assert shop.leftovers() == []
@@ -215,7 +215,7 @@ def test_deleting_the_namespace_in_a_release_ends(shop: Shop, controller: Contro
     shop.policy({"weight": 50, "approve": True})
     shop.set_image(V2)
     shop.wait_step(V2, 1)
-    shop.lab.kubectl("delete", "namespace", shop.namespace, "--timeout=90s")
+    shop.lab.kubectl("delete", "namespace", shop.namespace, "--timeout=4m")
     shop.lab.kubectl("create", "namespace", shop.namespace)
 
 
@@ -268,7 +268,7 @@ def test_the_controller_dies_before_and_after_each_write_of_a_release_and_the_en
     moments = itertools.cycle(("before", "after"))
     while shop.phase(V2) != "Completed":
         life = Controller(installed, log, mortal=next(moments))
-        shop.wait(functools.partial(ended, life), "the controller to die, or the release to be completed", 90)
+        shop.wait(functools.partial(ended, life), "the controller to die, or the release to be completed", 240)
         life.kill()
     deaths = [line.removeprefix("died ") for line in log.read_text().splitlines() if line.startswith("died ")]
     assert [d.removeprefix("after: ") for d in deaths if d.startswith("after")] == WRITES
