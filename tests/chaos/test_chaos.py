@@ -6,37 +6,18 @@ each time others. A story that fails is shrunk, and becomes a test of its own in
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from davylamp.core.actions import Ref
-from davylamp.embedded.clock import LoopClock, VirtualLoop
-from davylamp.embedded.status import StatusError
-from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost, Refused, Slow
+from tests.chaos.faulty import Fault, Slow
 from tests.chaos.invariants import Watchman
-from tests.chaos.shop import BAD, GOOD, V1, Shop, shop
+from tests.chaos.shop import BAD, GOOD, V1, Shop
+from tests.chaos.story import FAULTS, Story, told
 from tests.kube.controllers import NAMESPACE, deployment, ingress, policy, service
 
-T = TypeVar("T")
-SOAKING = "CHAOS_EXAMPLES" in os.environ
-FAULTS = st.sampled_from(
-    [
-        Crash("before"),
-        Crash("after"),
-        Lost(),
-        CONFLICT,
-        Refused(500, "InternalError"),
-        Refused(429, "TooManyRequests"),
-        Slow(7),
-        Slow(90),
-    ]
-)
 STEPS = st.sampled_from(
     [
         [{"weight": 10, "hold": "30s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "30s"}],
@@ -51,20 +32,7 @@ BLUE_GREEN: dict[str, Any] = {
 }
 
 
-class Chaos(RuleBasedStateMachine):
-    """One story. Rules do one thing each; time passes only where a rule lets it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = VirtualLoop()
-        self.clock = LoopClock(self.loop)
-        self.around = shop(self.clock)
-        self.shop: Shop = self.run(self.around.__aenter__())
-        self.faults: list[Fault] = []
-
-    def run(self, what: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(what)
-
+class Chaos(Story):
     @initialize(
         steps=STEPS,
         way=st.sampled_from(["ingress", "httpRoute", "virtualService", "pod ratio", "blue/green"]),
@@ -96,34 +64,17 @@ class Chaos(RuleBasedStateMachine):
             return steps
         return [step if step["weight"] < 100 else {"weight": 100} for step in steps if step["weight"] > 0]
 
-    def _do(self, deed: Callable[..., object], *args: object) -> None:
-        """Something that may be refused, as for a person."""
-
-        async def done() -> None:
-            try:
-                deed(*args)
-            except StatusError:
-                return
-
-        self.run(done())
-
-    # --- time ---
-
-    @rule(seconds=st.sampled_from([0.05, 0.5, 3, 20, 70]))
-    def wait(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds))
-
     # --- people ---
 
     @rule(image=st.sampled_from([*GOOD, *BAD]))
     def set_image(self, image: str) -> None:
-        self._do(lambda: self.shop.set_image(image))
+        self.do(lambda: self.shop.set_image(image))
 
     @rule(replicas=st.integers(1, 6))
     def scale(self, replicas: int) -> None:
         self.watchman.disturb()
         self.replicas = replicas
-        self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"replicas": replicas}}))
+        self.do(lambda: self.shop.change("Deployment", "web", {"spec": {"replicas": replicas}}))
 
     @rule(
         fields=st.sampled_from(
@@ -139,22 +90,22 @@ class Chaos(RuleBasedStateMachine):
         )
     )
     def say(self, fields: dict[str, Any]) -> None:
-        self._do(lambda: self.shop.command(**fields))
+        self.do(lambda: self.shop.command(**fields))
 
     @rule(steps=STEPS)
     def edit_policy(self, steps: list[dict[str, Any]]) -> None:
-        self._do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": self._possible(steps)}}))
+        self.do(lambda: self.shop.change("ReleasePolicy", "web", {"spec": {"steps": self._possible(steps)}}))
 
     @rule()
     def resume(self) -> None:
         """`kubectl rollout resume`. Kubernetes then rolls by itself, whatever becomes of the Service meanwhile."""
         self.watchman.disturb()
-        self._do(lambda: self.shop.change("Deployment", "web", {"spec": {"paused": False}}))
+        self.do(lambda: self.shop.change("Deployment", "web", {"spec": {"paused": False}}))
 
     @rule()
     def undo(self) -> None:
         """`kubectl rollout undo`, which kubectl refuses where the Deployment is paused."""
-        self._do(self.shop.undo)
+        self.do(self.shop.undo)
 
     @rule(kind=st.sampled_from(["Release", "ReleasePolicy", "Ingress", "Service", "ReplicaSet"]))
     def delete_one_of_ours(self, kind: str) -> None:
@@ -163,25 +114,25 @@ class Chaos(RuleBasedStateMachine):
         if kind == "ReplicaSet":
             mine = [rs for rs in mine if any(o["kind"] == "Release" for o in rs["metadata"].get("ownerReferences", []))]
         for obj in mine[-1:]:
-            self._do(self.shop.store.delete, kind, NAMESPACE, obj["metadata"]["name"])
+            self.do(self.shop.store.delete, kind, NAMESPACE, obj["metadata"]["name"])
 
     @rule(kind=st.sampled_from(["Deployment", "Service", "Ingress"]))
     def delete_one_of_theirs(self, kind: str) -> None:
         self.watchman.disturb()
-        self._do(self.shop.store.delete, kind, NAMESPACE, "web")
+        self.do(self.shop.store.delete, kind, NAMESPACE, "web")
 
     @rule()
     def put_what_is_missing_back(self) -> None:
         """As a GitOps tool does it: everything that isn't there, as it was at first."""
         self.watchman.disturb()
         for manifest in (deployment(V1, self.replicas), service(), ingress(), policy(**self.spec)):
-            self._do(self.shop.put, manifest)
+            self.do(self.shop.put, manifest)
 
     @rule(number=st.integers(0, 5))
     def delete_a_pod(self, number: int) -> None:
         self.watchman.disturb()
         for pod in self.shop.list("Pod")[number : number + 1]:
-            self._do(self.shop.store.delete, "Pod", NAMESPACE, pod["metadata"]["name"])
+            self.do(self.shop.store.delete, "Pod", NAMESPACE, pod["metadata"]["name"])
 
     # --- pods ---
 
@@ -189,7 +140,7 @@ class Chaos(RuleBasedStateMachine):
     def crash_a_pod(self, number: int) -> None:
         self.watchman.disturb()
         for pod in self.shop.list("Pod")[number : number + 1]:
-            self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
+            self.do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
 
     @rule()
     def lose_the_canary(self) -> None:
@@ -200,7 +151,7 @@ class Chaos(RuleBasedStateMachine):
             for pod in self.shop.list("Pod") if tried else ():
                 if any(o["uid"] == rs["metadata"]["uid"] for o in pod["metadata"]["ownerReferences"]):
                     for _ in range(4):
-                        self._do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
+                        self.do(self.shop.cluster.pods.crash, NAMESPACE, pod["metadata"]["name"])
 
     # --- the API server ---
 
@@ -268,13 +219,8 @@ class Chaos(RuleBasedStateMachine):
     def begun(self) -> bool:
         return getattr(self, "watchman", None) is not None
 
-    def teardown(self) -> None:
-        try:
-            if self.begun:
-                self.run(self._end())
-        finally:
-            self.run(self.around.__aexit__(None, None, None))
-            self.loop.close()
+    def end(self) -> None:
+        self.run(self._end())
 
     async def _end(self) -> None:
         """Everything works again, one controller runs, and nobody does anything more: all comes to rest, well."""
@@ -290,11 +236,5 @@ async def _started(here: Shop) -> None:
     here.start_controller()
 
 
-Chaos.TestCase.settings = settings(
-    max_examples=int(os.environ.get("CHAOS_EXAMPLES", "60")),
-    stateful_step_count=int(os.environ.get("CHAOS_STEPS", "20")),
-    deadline=None,
-    derandomize=not SOAKING,
-    print_blob=True,
-)
+Chaos.TestCase.settings = told(60)
 TestChaos = Chaos.TestCase

@@ -6,31 +6,22 @@ Deployments serves.
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from davylamp.core import names
 from davylamp.core.actions import Ref
 from davylamp.core.pair_start import next_name
-from davylamp.embedded.clock import LoopClock, VirtualLoop
-from davylamp.embedded.status import StatusError
-from tests.chaos.faulty import CONFLICT, Crash, Fault, Lost, Refused, Slow
-from tests.chaos.shop import BAD, GOOD, Shop, image_of, shop
+from tests.chaos.faulty import Fault
+from tests.chaos.shop import BAD, GOOD, image_of
+from tests.chaos.story import FAULTS, Story, told
 from tests.embedded.test_pairs import begin, served, sizes
 from tests.kube.controllers import NAMESPACE
 
-T = TypeVar("T")
-SOAKING = "CHAOS_EXAMPLES" in os.environ
 BOTH = ("web-v1", "web-v2")
-FAULTS = st.sampled_from(
-    [Crash("before"), Crash("after"), Lost(), CONFLICT, Refused(500, "InternalError"), Slow(7), Slow(90)]
-)
 STEPS = st.sampled_from(
     [
         [{"weight": 25, "hold": "30s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "30s"}],
@@ -40,19 +31,10 @@ STEPS = st.sampled_from(
 )
 
 
-class PairChaos(RuleBasedStateMachine):
-    """One story. Rules do one thing each; time passes only where a rule lets it."""
-
+class PairChaos(Story):
     def __init__(self) -> None:
         super().__init__()
-        self.loop = VirtualLoop()
-        self.clock = LoopClock(self.loop)
-        self.around = shop(self.clock)
-        self.shop: Shop = self.run(self.around.__aenter__())
         self.wrong: list[str] = []
-
-    def run(self, what: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(what)
 
     @initialize(steps=STEPS, way=st.sampled_from([{}, {"by_hand": 0}, {"routed": False}]))
     def open(self, steps: list[dict[str, Any]], way: dict[str, Any]) -> None:
@@ -76,24 +58,9 @@ class PairChaos(RuleBasedStateMachine):
         if self.routed and len(images) > 1:
             self.wrong.append(f"Service web had {sorted(images)} after {self.clock.time():g} s")
 
-    def _do(self, deed: Callable[..., object], *args: object) -> None:
-        """Something that may be refused, as for a person."""
-
-        async def done() -> None:
-            try:
-                deed(*args)
-            except StatusError:
-                return
-
-        self.run(done())
-
-    @rule(seconds=st.sampled_from([0.05, 0.5, 3, 20, 70]))
-    def wait(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds))
-
     @rule(name=st.sampled_from(BOTH), image=st.sampled_from([*GOOD, *BAD]))
     def set_image(self, name: str, image: str) -> None:
-        self._do(self.shop.set_image, image, name)
+        self.do(self.shop.set_image, image, name)
 
     @rule(
         fields=st.sampled_from(
@@ -113,7 +80,7 @@ class PairChaos(RuleBasedStateMachine):
         final = ("Completed", "RolledBack", "Superseded", "Withdrawn")
         active = [r for r in releases if r.get("status", {}).get("phase") not in final]
         for release in (active or releases)[-1:]:
-            self._do(self.shop.change, "Release", release["metadata"]["name"], {"spec": fields})
+            self.do(self.shop.change, "Release", release["metadata"]["name"], {"spec": fields})
 
     @rule()
     def start(self) -> None:
@@ -122,7 +89,7 @@ class PairChaos(RuleBasedStateMachine):
         if world.deployment is not None and not any(release.active for release in world.releases):
             name = next_name(world.releases, world.deployment)
             mark = {"metadata": {"annotations": {names.START: name}}}
-            self._do(self.shop.change, "Deployment", world.deployment.metadata.name, mark)
+            self.do(self.shop.change, "Deployment", world.deployment.metadata.name, mark)
 
     @rule(fault=FAULTS)
     def fault(self, fault: Fault) -> None:
@@ -139,15 +106,11 @@ class PairChaos(RuleBasedStateMachine):
     def nobody_is_left_alone(self) -> None:
         assert self.wrong == []
 
-    def teardown(self) -> None:
-        try:
-            if hasattr(self, "process"):
-                self._end()
-        finally:
-            self.run(self.around.__aexit__(None, None, None))
-            self.loop.close()
+    @property
+    def begun(self) -> bool:
+        return hasattr(self, "process")
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Everything goes well from now on, and who is asked says yes: one of the two serves, and nothing is left."""
         self.restart()
         for _ in range(4):
@@ -166,12 +129,5 @@ class PairChaos(RuleBasedStateMachine):
         assert set(phases) <= {"Completed", "RolledBack", "Superseded", "Withdrawn"}, phases
 
 
-PairChaos.TestCase.settings = settings(
-    max_examples=int(os.environ.get("CHAOS_EXAMPLES", "25")),
-    stateful_step_count=int(os.environ.get("CHAOS_STEPS", "20")),
-    deadline=None,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    derandomize=not SOAKING,
-    print_blob=True,
-)
+PairChaos.TestCase.settings = told(25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 TestPairChaos = PairChaos.TestCase
