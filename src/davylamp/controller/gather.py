@@ -21,11 +21,11 @@ from davylamp.routers.review import bind
 class Sources:
     """Where a world comes from: what watches have told, since when, and the pods of canaries."""
 
-    def __init__(self, known: Known, since: Since, pods: CanaryPods) -> None:
+    def __init__(self, known: Known, since: Since, pods: CanaryPods, gate: Gate = "admission") -> None:
         self.known = known
         self.since = since
         self.pods = pods
-        self.gate: Gate = "admission"
+        self.gate = gate
         self.judgement: Callable[[Release], Judgement | None] = told
         """What is known of a release under way; where nobody looks here, what its status tells."""
         self.observation: Callable[[Release], Observation | None] = lambda release: None

@@ -12,31 +12,29 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from davylamp.api.types import Release, ReleasePolicy
+from davylamp.api.types import Release
 from davylamp.controller import hands
 from davylamp.controller.addressed import Addressed
 from davylamp.controller.analyst import WRITTEN_EVERY, Analyst, Opens
 from davylamp.controller.canaries import Canary, CanaryPods
 from davylamp.controller.gather import Sources, canary_of, gather
 from davylamp.controller.history import DEFAULT_LIMIT, prune
-from davylamp.controller.known import CLUSTER_WIDE, IN_NAMESPACES, OPTIONAL, SPLITTING, Known, without_looks
+from davylamp.controller.known import SPLITTING, Known, without_looks
 from davylamp.controller.looker import Lookers
 from davylamp.controller.metrics import Metrics
 from davylamp.controller.observer import Counters, Observer
 from davylamp.controller.policies import held_by_nobody, marks, plan_policy
 from davylamp.controller.queue import Queue
 from davylamp.controller.since import Since
+from davylamp.controller.watching import Watching
 from davylamp.core import names
 from davylamp.core.actions import Action, Announce, Ref
 from davylamp.core.plan import LogWanted, Plan, plan
 from davylamp.core.world import Gate, World
 from davylamp.kube.apply import Foreign, Writer
-from davylamp.kube.clock import Clock, sleep
+from davylamp.kube.clock import Clock
 from davylamp.kube.errors import ApiError
-from davylamp.kube.gate import API, RESOURCE
 from davylamp.kube.protocol import Api
-from davylamp.kube.reflector import Reflector
-from davylamp.routers.registry import router_of
 
 PASSES = 20
 """Plans in a row for one key before others get their turn."""
@@ -45,12 +43,6 @@ TROUBLE = 0.5
 LOG_SECONDS = 2.0
 """How long the end of a container's log is waited for."""
 LOG_LINES = 20
-GATE_AGAIN = 10.0
-"""Seconds after a watch failed until it is asked again how templates are gated: the server may be another version."""
-_GATED: dict[Gate, str] = {
-    "admission": "templates are gated by admission",
-    "fallback": "none, so targeted Deployments are kept paused instead",
-}
 LAST_WORDS = 0.5
 """Seconds that Events still waiting get when the controller stops."""
 
@@ -84,19 +76,18 @@ class Controller:
         self._clock = clock
         self._metrics = metrics
         self._workers = workers
-        self._find_gate = gate == "auto"
         self._queue: Queue[Ref] = Queue(clock)
         self._known = Known(self._ask, without_looks)
         self._since = Since(clock)
-        self._pods = CanaryPods(api, clock, self._pods_changed, self._restarted)
-        self._sources = Sources(self._known, self._since, self._pods)
-        if gate != "auto":
-            self._sources.gate = gate
+        auto = gate == "auto"
+        held: Gate = "fallback" if gate == "fallback" else "admission"
+        self._watching = Watching(api, clock, self._known, metrics, namespaces, held, self._regated, find_gate=auto)
+        self._pods = CanaryPods(api, clock, self._pods_changed, self._watching.restarted)
+        self._sources = Sources(self._known, self._since, self._pods, held)
         self._canary_of: dict[Ref, Canary] = {}
         self._key_of: dict[Canary, Ref] = {}
         self._complaints: dict[Ref, str] = {}
         self._working = False
-        self._checking: asyncio.Task[None] | None = None
         self._writer = Writer(
             api,
             self._known.stores,
@@ -106,17 +97,6 @@ class Controller:
             on_write=lambda kind: metrics.writes.labels(kind).inc(),
             on_untold=metrics.untold.inc,
         )
-        self._reflectors = [
-            Reflector(
-                api,
-                self._known.stores[kind],
-                clock,
-                namespace=namespace,
-                optional=kind in OPTIONAL,
-                on_restart=self._restarted,
-            )
-            for kind, namespace in _watches(namespaces)
-        ]
         self.analyst = Analyst(
             clock,
             self._known,
@@ -135,11 +115,9 @@ class Controller:
             self.observer = Observer(clock, addressed, counters, metrics, self._ask)
             self._sources.observation = self.observer.observation
             self._sources.learned = self.observer.learned
-        self.synced = asyncio.Event()
         self._known.releases.listeners.append(metrics.on_release)
         for kind in ("Service", "Ingress", *SPLITTING):
             self._known.stores[kind].listeners.append(self._since.changed)
-        self._known.policies.listeners.append(self._wanted)
 
     @property
     def queue(self) -> Queue[Ref]:
@@ -151,9 +129,14 @@ class Controller:
         return self._working
 
     @property
+    def synced(self) -> asyncio.Event:
+        """Set when everything is known for the first time."""
+        return self._watching.synced
+
+    @property
     def unsynced(self) -> list[str]:
         """The kinds that aren't known yet."""
-        return [reflector.store.kind for reflector in self._reflectors if not reflector.synced.is_set()]
+        return self._watching.unsynced
 
     @property
     def gate(self) -> Gate:
@@ -168,61 +151,12 @@ class Controller:
 
     async def watch(self) -> None:
         """Keep everything known, until cancelled. `synced` is set when it is for the first time."""
-        async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
-                group.create_task(reflector.run())
-            await self._check_gate()
-            for reflector in self._reflectors:
-                await reflector.synced.wait()
-            self._all_known()
+        await self._watching.run()
 
-    def _all_known(self) -> None:
-        if any(r.store is self._known.ingress_classes and r.forbidden for r in self._reflectors):
-            self._known.without_ingress_classes()
-        self._known.go_live()
-        shown = (store for store in self._known.stores.values() if len(store) or store.kind not in OPTIONAL)
-        counts = ", ".join(f"{len(store)} {store.kind}" for store in shown)
-        log.info("in sync: %s", counts)
-        self.synced.set()
-
-    async def _check_gate(self) -> None:
-        """How templates are gated, asked of the API server until it answers."""
-        while self._find_gate:
-            try:
-                self._set_gate("admission" if await self._api.exists_api(API, RESOURCE) else "fallback")
-                return
-            except ApiError as error:
-                log.warning("how templates can be gated is not known yet: %s", error)
-                await sleep(self._clock, GATE_AGAIN)
-
-    def _set_gate(self, gate: Gate) -> None:
-        if gate == self._sources.gate:
-            return
+    def _regated(self, gate: Gate) -> None:
         self._sources.gate = gate
-        log.warning("%s in this API server: %s", RESOURCE, _GATED[gate])
         for key in self._known.all_keys() if self.synced.is_set() else ():
             self._ask(key)
-
-    def _wanted(self, kind: str, old: ReleasePolicy | None, new: ReleasePolicy | None) -> None:
-        """A policy that names a route of a kind that the server didn't know asks for another look: its CRD may have
-        come since."""
-        if new is None or (old is not None and old.metadata.generation == new.metadata.generation):
-            return
-        traffic = new.spec.traffic
-        routers = [router_of(route) for route in traffic.routes] if traffic is not None else []
-        kinds = {kind for router in routers if router is not None for kind in router.kinds}
-        for reflector in self._reflectors:
-            if reflector.absent and (reflector.store.kind in kinds or (traffic is not None and traffic.detect)):
-                reflector.look_again()
-
-    def _restarted(self, kind: str, why: str) -> None:
-        self._metrics.restarts.labels(kind, why).inc()
-        if why == "failed" and self.synced.is_set() and (self._checking is None or self._checking.done()):
-            self._checking = asyncio.create_task(self._check_gate_later())
-
-    async def _check_gate_later(self) -> None:
-        await sleep(self._clock, GATE_AGAIN)
-        await self._check_gate()
 
     def _ask(self, key: Ref) -> None:
         if self._working:
@@ -391,11 +325,6 @@ class Controller:
             *held_by_nobody(world),
             *prune(world.releases, policy.spec.history_limit if policy is not None else DEFAULT_LIMIT),
         )
-
-
-def _watches(namespaces: Sequence[str]) -> list[tuple[str, str]]:
-    wide = [(kind, "") for kind in CLUSTER_WIDE]
-    return wide + [(kind, namespace) for namespace in namespaces or ("",) for kind in (*IN_NAMESPACES, *SPLITTING)]
 
 
 def _active(world: World) -> Release | None:
