@@ -35,6 +35,10 @@ def test_print_needs_no_cluster_and_gives_the_file_in_deploy(capsys: pytest.Capt
         (["--gate", "fallback"], Options(gate="fallback")),
         (["--namespace-only", "shop", "-n", "ops"], Options(only="shop", namespace="ops")),
         (["--image", "davylamp:1", "--writer", "me"], Options(image="davylamp:1", writer="me")),
+        (
+            ["--image", "d:1", "--controller-option=--events=steps", "--controller-option=--trust-proxy=10.0.0.0/8"],
+            Options(image="d:1", args=("--events=steps", "--trust-proxy=10.0.0.0/8")),
+        ),
     ],
 )
 def test_options_reach_the_manifests(args: list[str], expected: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +58,12 @@ def test_what_is_printed_is_yaml_without_surprises(capsys: pytest.CaptureFixture
     [
         (["uninstall", "--timeout", "5"], 2, "--timeout"),
         (["install", "--gate", "none"], 2, "--gate"),
+        (["install", "--controller-option=--events=steps"], 2, "set --image too"),
+        (["install", "--image=d:1", "--controller-option=--evnts=steps"], 2, "No such option: --evnts"),
+        (["install", "--image=d:1", "--controller-option=--events=all"], 2, "'all' is not one of 'few', 'steps'"),
+        (["install", "--image=d:1", "--controller-option=steps"], 2, "unexpected extra argument(s) (steps)"),
+        (["install", "--image=d:1", "--controller-option=--trust-proxy=10.0.0"], 2, "10.0.0"),
+        (["install", "--image=d:1", "--controller-option=--gate=fallback"], 2, "--gate is decided by"),
         (["install"], 1, "there is no such file"),
         (["uninstall"], 1, "there is no such file"),
     ],

@@ -283,14 +283,12 @@ def test_with_one_namespace_there_are_no_rights_anywhere_else() -> None:
 
 
 def test_the_controllers_options_follow_from_those_of_the_installation() -> None:
-    (found,) = [
-        m
-        for m in manifests(Options(image="d:1", only="shop", namespace="ops", gate="fallback"))
-        if m["kind"] == "Deployment"
-    ]
+    options = Options(image="d:1", only="shop", namespace="ops", gate="fallback", args=("--events=steps",))
+    (found,) = [m for m in manifests(options) if m["kind"] == "Deployment"]
     (container,) = found["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "d:1"
     assert {"--leader-elect", "--lease-namespace=ops", "--namespace=shop", "--gate=fallback"} <= set(container["args"])
+    assert container["args"][-1] == "--events=steps"
 
 
 @pytest.mark.parametrize(

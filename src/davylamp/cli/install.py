@@ -48,6 +48,16 @@ Image = Annotated[
         "--image", metavar="IMAGE", help="Also run the controller, from this image. Default: not.", show_default=False
     ),
 ]
+Args = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--controller-option",
+        metavar="OPTION",
+        help="With --image: an option for it, as --controller-option=--events=steps (see `davy controller --help`); "
+        "repeatable.",
+        show_default=False,
+    ),
+]
 Writer = Annotated[
     str,
     typer.Option(
@@ -72,6 +82,7 @@ def install(
     only: Only = "",
     namespace: Home = "davylamp-system",
     image: Image = "",
+    controller_option: Args = None,
     writer: Writer = "",
     dry_run: DryRunOption = DryRun.NONE,
     output: OutputOption = None,
@@ -86,7 +97,8 @@ def install(
     from davylamp.cli.session import Where
     from davylamp.kube.manifests import Options
 
-    options = Options(namespace=namespace, only=only, image=image, writer=writer)
+    args = installing.controller_options(controller_option or (), image)
+    options = Options(namespace=namespace, only=only, image=image, writer=writer, args=args)
     if print_only:
         installing.print_manifests(options, gate.value)
         return

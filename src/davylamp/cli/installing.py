@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
+import typer
 
 from davylamp.api.units import seconds
+from davylamp.cli import serving
 from davylamp.cli.exits import BAD_INPUT, REFUSED, TIMED_OUT, Failure
 from davylamp.cli.output import Output, rendered
 from davylamp.cli.screen import Screen, screen
@@ -22,10 +24,35 @@ from davylamp.kube.install import Change, InstallProblem, InstallReport, Options
 from davylamp.kube.manifests import document
 from davylamp.kube.trial import trial
 from davylamp.kube.uninstall import UninstallReport, uninstall
+from davylamp.signals.addresses import networks
 from davylamp.view.lines import Line, Span, Style
 
 CODES = {"bad input": BAD_INPUT, "refused": REFUSED, "timed out": TIMED_OUT}
 GateChoice = Literal["auto", "admission", "fallback"]
+
+
+GIVEN = ("leader_elect", "lease_namespace", "listen", "namespaces", "gate", "log_format", "kubeconfig", "context")
+"""Options of the controller that an installation decides."""
+
+
+def controller_options(options: Sequence[str], image: str) -> tuple[str, ...]:
+    """`options` for the controller that is installed. Raises Failure where it would not start with them."""
+    if options and not image:
+        raise Failure("--controller-option: set --image too; without it no controller is installed", BAD_INPUT)
+    app = typer.Typer()
+    serving.add(app, lambda *_: Where(), lambda _: None)
+    try:
+        context = typer.main.get_command(app).make_context("davy controller", list(options))
+        networks([*(context.params["allow_address"] or ()), *(context.params["proxy"] or ())])
+    except (typer.TyperException, ValueError) as error:
+        wrong = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        raise Failure(f"--controller-option: {wrong.rstrip('.?')}", BAD_INPUT) from error
+    for name in GIVEN:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            said = f"--{name.replace('_', '-')}".replace("--namespaces", "--namespace")
+            raise Failure(f"--controller-option: {said} is decided by the installation's own options", BAD_INPUT)
+    return tuple(options)
 
 
 def print_manifests(options: Options, gate: GateChoice) -> None:

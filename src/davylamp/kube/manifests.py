@@ -33,6 +33,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """As whom the controller writes, and whom the gate therefore lets through. Default: its service account."""
     image: str = ""
     """The controller's image; empty leaves the controller itself out (it also runs as `davy controller`)."""
+    args: tuple[str, ...] = ()
+    """More options of `davy controller`."""
 
     @property
     def user(self) -> str:
@@ -162,6 +164,7 @@ def _deployment(options: Options) -> Manifest:
     args += [f"--lease-namespace={options.namespace}"] if options.namespace != NAMESPACE else []
     args += [f"--namespace={options.only}"] if options.only else []
     args += ["--gate=fallback"] if options.gate == "fallback" else []
+    args += options.args
 
     def probe(path: str) -> Manifest:
         return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5}
