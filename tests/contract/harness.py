@@ -97,7 +97,7 @@ class Cluster:
             raw = answer.read()
             headers = {key.lower(): value for key, value in answer.getheaders()}
         is_json = "json" in headers.get("content-type", "")
-        return Answer(answer.status, json.loads(raw) if is_json else raw.decode(), headers)
+        return Answer(answer.status, json.loads(raw) if is_json else raw.decode(errors="replace"), headers)
 
     def ask(self, method: str, path: str, body: Any = None, content_type: str = JSON, **params: Any) -> Any:
         """The body of a request that succeeds."""
@@ -105,11 +105,11 @@ class Cluster:
         assert answer.code < 300, f"{method} {path}: {answer.code} {answer.message}"
         return answer.body
 
-    def watch(self, path: str, *, seconds: int = 20, **params: Any) -> Iterator[Json]:
+    def watch(self, path: str, *, seconds: int = 20, accept: str = JSON, **params: Any) -> Iterator[Json]:
         """The events of a watch as they come, until the server ends it (or it is closed)."""
         with contextlib.closing(self._connection()) as connection:
             query = {"watch": "true", "timeoutSeconds": str(seconds), **params}
-            self._send(connection, "GET", path, None, JSON, params.pop("accept", JSON), query, None)
+            self._send(connection, "GET", path, None, JSON, accept, query, None)
             answer = connection.getresponse()
             assert answer.status == 200, answer.read().decode()
             for line in answer:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.contract.harness import Cluster, Json, Space
+from tests.contract.harness import JSON, MERGE, Cluster, Json, Space
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 RELEASED = {
@@ -67,6 +67,73 @@ def test_discovery_of_one_group_tells_the_same(cluster: Cluster) -> None:
 )
 def test_a_path_that_leads_nowhere_is_not_found(cluster: Cluster, path: str) -> None:
     assert cluster.request("GET", path).code == 404
+
+
+# --- formats and shapes ---
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+METADATA_LIST = "PartialObjectMetadataList"
+METADATA = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1"
+
+
+@pytest.mark.parametrize(
+    ("accept", "formats"),
+    [
+        ("", (JSON,)),
+        ("*/*", (JSON,)),
+        ("application/json;q=0.9, text/html", (JSON,)),
+        ("application/yaml", ("application/yaml",)),
+        ("application/json;q=0.5, application/yaml", ("application/yaml",)),
+        (f"{PROTOBUF}, application/json", (PROTOBUF, JSON)),
+        (f"{PROTOBUF}, */*", (PROTOBUF, JSON)),
+        (PARTIAL.format("Nothing") + ",application/yaml", ("application/yaml",)),
+    ],
+)
+def test_an_answer_is_in_a_format_that_the_client_accepts(space: Space, accept: str, formats: tuple[str, ...]) -> None:
+    space.create("configmaps", {"metadata": {"name": "one"}})
+    for name in ("one", ""):
+        answer = space.request("GET", "configmaps", name, accept=accept)
+        assert answer.code == 200
+        assert answer.headers["content-type"] in formats
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml, image/*", PARTIAL.format("Nothing")])
+def test_an_answer_in_a_format_that_there_is_none_of_is_refused(space: Space, accept: str) -> None:
+    answer = space.request("GET", "configmaps", accept=accept)
+    assert (answer.code, answer.reason) == (406, "NotAcceptable")
+    assert "application/json, application/yaml" in answer.message
+    assert space.request("GET", "configmaps", accept="application/yaml", watch="true").code == 406
+
+
+def test_whoever_asks_for_metadata_gets_no_more(space: Space) -> None:
+    """Garbage collectors and caches of metadata ask like this: protobuf, JSON, and the whole object at last."""
+    made = space.create("configmaps", {"metadata": {"name": "one", "labels": {"a": "b"}}, "data": {"a": "1"}})
+    kind, kinds = (f"{PARTIAL.format(name)},application/json" for name in ("PartialObjectMetadata", METADATA_LIST))
+    one = space.request("GET", "configmaps", "one", accept=kind).body
+    assert one == {**METADATA, "metadata": made["metadata"]}
+    labelled = {"metadata": {"labels": {"a": "c"}}}
+    patched = space.request("PATCH", "configmaps", "one", labelled, content_type=MERGE, accept=kind).body
+    assert (patched["kind"], patched["metadata"]["labels"]) == ("PartialObjectMetadata", {"a": "c"})
+    many = space.request("GET", "configmaps", accept=kinds, labelSelector="a=c").body
+    assert (many["kind"], many["apiVersion"]) == (METADATA_LIST, "meta.k8s.io/v1")
+    assert [(item["kind"], sorted(item)) for item in many["items"]] == [
+        ("PartialObjectMetadata", ["apiVersion", "kind", "metadata"])
+    ]
+    watch = space.cluster.watch(
+        space.path("configmaps"),
+        accept=kind,
+        sendInitialEvents="true",
+        resourceVersionMatch="NotOlderThan",
+        allowWatchBookmarks="true",
+        labelSelector="a=c",
+    )
+    added, mark = next(watch), next(watch)
+    assert (added["type"], sorted(added["object"])) == ("ADDED", ["apiVersion", "kind", "metadata"])
+    assert (mark["type"], mark["object"]["kind"]) == ("BOOKMARK", "PartialObjectMetadata")
+    for name, wrong in (("one", kinds), ("", kind)):
+        refused = space.request("GET", "configmaps", name, accept=wrong.partition(",")[0])
+        assert (refused.code, refused.reason) == (406, "NotAcceptable")
 
 
 # --- data ---

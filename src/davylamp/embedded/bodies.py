@@ -9,8 +9,8 @@ import yaml
 from aiohttp import web
 
 from davylamp.embedded import status
+from davylamp.embedded.accepting import Accepted, accepted
 
-TABLE = "as=Table"
 APPLY = "application/apply-patch+yaml"
 JSON_ONLY = (
     "the embedded API server reads JSON and YAML, no protobuf; "
@@ -39,7 +39,7 @@ class Query(msgspec.Struct, frozen=True):
     field_manager: str = ""
     validation: str = "Warn"
     """Strict, Warn or Ignore."""
-    table: bool = False
+    answer: Accepted = Accepted()
     include: str = "Metadata"
     """How much of each object a Table carries: None, Metadata or Object."""
 
@@ -53,7 +53,7 @@ class DeleteOptions(msgspec.Struct, frozen=True):
 
 
 def query_of(request: web.Request) -> Query:
-    """The parameters of a request. Raises StatusError 400 for one that can't be meant."""
+    """The parameters of a request. Raises StatusError 400 for one that can't be meant, 406 where no format fits."""
     given = request.query
     dry_run = given.getall("dryRun", [])
     if any(value != "All" for value in dry_run):
@@ -73,7 +73,7 @@ def query_of(request: web.Request) -> Query:
         force=_true(given.get("force")),
         field_manager=given.get("fieldManager", "") or ("" if request.content_type == APPLY else manager_of(request)),
         validation=given.get("fieldValidation", "") or "Warn",
-        table=TABLE in request.headers.get("Accept", "").split(",", 1)[0],
+        answer=accepted(",".join(request.headers.getall("Accept", ()))),
         include=given.get("includeObject", "") or "Metadata",
     )
 

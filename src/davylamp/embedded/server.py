@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import yaml
 from aiohttp import web
 
 from davylamp.embedded import discovery, proxy, reviews, routes, status
+from davylamp.embedded.accepting import JSON, YAML
 from davylamp.embedded.bodies import Query, body_of, is_readable, options_of, query_of
 from davylamp.embedded.resources import VERSION, Resource
 from davylamp.embedded.serving import Answer, Serving
@@ -20,7 +22,6 @@ from davylamp.embedded.streams import stream_log, stream_watch
 
 log = logging.getLogger(__name__)
 
-JSON = "application/json"
 LARGEST = 3 << 20
 """Bytes of a request; etcd's limit is 1.5 MiB."""
 
@@ -158,15 +159,20 @@ class Server:
             return _json(reviews.answer(where.plural, body, user, self._tokens), 201)
         resource = self.store.resources.at(where.group, where.version, where.plural)
         _check_place(resource, where, request.method)
-        query = query_of(request)
         if where.subresource == "proxy":
             return await proxy.passed_on(request, proxy.target(self.store, where), where.rest)
         if request.method == "GET" and where.subresource == "log":
             return await stream_log(request, self.store, where)
+        query = query_of(request)
         if request.method == "GET" and query.watch and not where.subresource:
             return await stream_watch(request, self._serving, resource, where, query)
         answer = await self._ordinary(request, resource, where, query, user)
-        return _json(answer.body, answer.code, warnings=answer.warnings)
+        body = answer.body
+        if request.method != "GET" and body.get("kind") == resource.kind:
+            body = self._serving.one(resource, body, query)
+        if query.answer.format == YAML:
+            return _answer(yaml.safe_dump(body).encode(), answer.code, YAML, answer.warnings)
+        return _json(body, answer.code, warnings=answer.warnings)
 
     async def _ordinary(
         self, request: web.Request, resource: Resource, where: routes.Place, query: Query, user: str
@@ -205,7 +211,11 @@ def _check_place(resource: Resource, where: routes.Place, method: str) -> None:
 
 
 def _json(body: Any, code: int = 200, content_type: str = JSON, warnings: tuple[str, ...] = ()) -> web.Response:
-    answer = web.Response(body=msgspec.json.encode(body), status=code, headers={"Content-Type": content_type})
+    return _answer(msgspec.json.encode(body), code, content_type, warnings)
+
+
+def _answer(raw: bytes, code: int, content_type: str, warnings: tuple[str, ...]) -> web.Response:
+    answer = web.Response(body=raw, status=code, headers={"Content-Type": content_type})
     for text in warnings:
         answer.headers.add("Warning", f'299 - "{text}"')
     return answer

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from davylamp.embedded import events, fieldlabels, scale, status, tables
+from davylamp.embedded.accepting import Accepted
 from davylamp.embedded.bodies import DeleteOptions, Query
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.routes import Place
@@ -58,7 +59,7 @@ class Serving:
         if where.subresource == "scale":
             return Answer(scale.shown(resource, obj))
         shown = self.outward(resource, obj, where.version)
-        return Answer(self.table(resource, [shown], query) if query.table else shown)
+        return Answer(self.one(resource, shown, query))
 
     def list(self, resource: Resource, where: Place, query: Query) -> Answer:
         version, after = self._at(query)
@@ -71,9 +72,10 @@ class Serving:
         meta: Object = {"resourceVersion": str(version)}
         found, more = _part(found, query, version, after)
         shown = [self.outward(resource, obj, where.version) for obj in found]
-        if query.table:
-            table = self.table(resource, shown, query)
-            return Answer({**table, "metadata": meta | more})
+        if (shape := query.answer.shape) == "Table":
+            return Answer({**self.table(resource, shown, query), "metadata": meta | more})
+        if shape:
+            return Answer(tables.metadata_of_all(shown, meta | more, shape))
         head = {"kind": resource.list_kind, "apiVersion": _api_version(resource, where.version)}
         bare = [{key: value for key, value in obj.items() if key not in head} for obj in shown]
         return Answer({**head, "metadata": meta | more, "items": shown if resource.custom else bare})
@@ -94,6 +96,12 @@ class Serving:
 
     def table(self, resource: Resource, shown: Objects, query: Query) -> Object:
         return tables.table(self.store.kinds.printer(resource), self.store.clock.now(), shown, query.include)
+
+    def one(self, resource: Resource, shown: Object, query: Query) -> Object:
+        """One object in the shape that is asked for. Raises StatusError 406 for the shape of a list."""
+        if query.answer.shape == "Table":
+            return self.table(resource, [shown], query)
+        return tables.metadata_of(shown, query.answer.shape) if query.answer.shape else shown
 
     # --- writing ---
 
@@ -184,7 +192,7 @@ class Serving:
     ) -> Answer:
         if resource.name == "Service" and not where.namespace:
             raise status.method_not_supported()
-        found = self.list(resource, where, msgspec.structs.replace(query, table=False))
+        found = self.list(resource, where, msgspec.structs.replace(query, answer=Accepted()))
         for obj in found.body["items"]:
             meta = obj["metadata"]
             self._delete(resource, meta.get("namespace", ""), meta["name"], options, user)

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from davylamp.embedded import fieldlabels, logs, status
+from davylamp.embedded.accepting import JSON
 from davylamp.embedded.bodies import Query
 from davylamp.embedded.resources import Resource
 from davylamp.embedded.routes import Place
@@ -31,7 +32,9 @@ INITIAL_END = "k8s.io/initial-events-end"
 async def stream_watch(
     request: web.Request, serving: Serving, resource: Resource, where: Place, query: Query
 ) -> web.StreamResponse:
-    """A watch, until its timeout or until the client goes."""
+    """A watch, until its timeout or until the client goes. Raises StatusError 406, 422."""
+    if query.answer.format != JSON:
+        raise StatusError(406, "NotAcceptable", f"only the following media types are accepted: {JSON};stream=watch")
     if query.initial and query.match != "NotOlderThan":
         field = "sendInitialEvents"
         cause = status.forbidden_field(field, "resourceVersionMatch must be NotOlderThan if sendInitialEvents is set")
@@ -69,9 +72,9 @@ class _Lines:
 
     def event(self, type_: str, obj: Object) -> bytes:
         shown = self.serving.outward(self.resource, obj, self.where.version)
-        if self.query.table:
-            table = self.serving.table(self.resource, [shown], self.query)
-            shown = {**table, "metadata": {"resourceVersion": obj["metadata"]["resourceVersion"]}}
+        shown = self.serving.one(self.resource, shown, self.query)
+        if self.query.answer.shape == "Table":
+            shown = {**shown, "metadata": {"resourceVersion": obj["metadata"]["resourceVersion"]}}
         return _line(type_, shown)
 
     def bookmark(self, *, initial: bool) -> bytes:
@@ -80,8 +83,10 @@ class _Lines:
             meta["annotations"] = {INITIAL_END: "true"}
         group, version = self.resource.group, self.where.version
         head = {"kind": self.resource.kind, "apiVersion": f"{group}/{version}" if group else version}
-        if self.query.table:
+        if self.query.answer.shape == "Table":
             head = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [], "rows": []}  # type: ignore[dict-item]
+        elif self.query.answer.shape:
+            head = {"kind": self.query.answer.shape, "apiVersion": "meta.k8s.io/v1"}
         return _line("BOOKMARK", {**head, "metadata": meta})
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from davylamp.embedded.accepting import Shape
 from davylamp.embedded.cells import pod_cells
 from davylamp.embedded.jsonpath import find
+from davylamp.embedded.status import StatusError
 from davylamp.embedded.texts import NONE, UNKNOWN, selector_text, since
 
 Object = dict[str, Any]
@@ -44,9 +46,22 @@ def table(printer: Printer, now: datetime, objects: list[Object], include: str) 
 def _carried(obj: Object, include: str) -> Object | None:
     if include == "Object":
         return obj
-    if include == "None":
-        return None
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+    return None if include == "None" else metadata_of(obj)
+
+
+def metadata_of(obj: Object, shape: Shape = "PartialObjectMetadata") -> Object:
+    """Of one object the metadata only. Raises StatusError 406 for the shape of a list."""
+    if shape != "PartialObjectMetadata":
+        raise StatusError(406, "NotAcceptable", f"you requested {shape}, but the requested object is not a list")
+    return {"kind": shape, "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+
+
+def metadata_of_all(objects: list[Object], meta: Object, shape: Shape) -> Object:
+    """Of a list the metadata only. Raises StatusError 406 for the shape of one object."""
+    if shape != "PartialObjectMetadataList":
+        raise StatusError(406, "NotAcceptable", f"you requested {shape}, but the requested object is a list")
+    items = [metadata_of(obj) for obj in objects]
+    return {"kind": shape, "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}
 
 
 class Printer:
