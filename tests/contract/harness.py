@@ -138,7 +138,8 @@ class Cluster:
         headers = {"Accept": accept, "User-Agent": "contract/1", "Authorization": f"Bearer {token or self.token}"}
         if body is not None:
             headers["Content-Type"] = content_type
-        connection.request(method, url, None if body is None else json.dumps(body), headers)
+        raw = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        connection.request(method, url, raw, headers)
 
     # --- kubectl ---
 

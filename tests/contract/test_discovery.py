@@ -190,3 +190,8 @@ def test_a_secret_takes_text_and_keeps_it_in_base64(space: Space) -> None:
     answer = space.request("POST", "secrets", body={**body, "metadata": {"name": "two"}, "data": {"b": "no base64!"}})
     assert (answer.code, answer.reason) == (400, "BadRequest")
     assert "illegal base64 data" in answer.message
+
+
+def test_jobs_can_be_watched_also_where_there_are_none(space: Space) -> None:
+    assert space.list("jobs.batch") == []
+    assert next(space.cluster.watch(space.path("jobs.batch"), seconds=1), None) is None

@@ -189,6 +189,46 @@ def test_create_takes_a_manifest_and_tells_what_is_there_already(space: Space) -
     assert (again.code, "AlreadyExists" in again.err) == (1, True)
 
 
+def test_create_makes_each_kind_from_its_arguments(space: Space) -> None:
+    """kubectl's typed commands send protobuf."""
+    space.kubectl("create", "deployment", "web", "--image=hellok8s:v1", "--replicas=0", "--port=8080")
+    space.kubectl("create", "configmap", "settings", "--from-literal=a=1", "--from-literal=empty=")
+    space.kubectl("create", "secret", "generic", "key", "--from-literal=password=geheim")
+    space.kubectl("create", "service", "clusterip", "web", "--tcp=80:8080")
+    space.kubectl("create", "ingress", "web", "--class=nginx", "--rule=web.example/*=web:80")
+    space.kubectl("create", "serviceaccount", "robot")
+    space.kubectl("create", "role", "reader", "--verb=get,list", "--resource=pods,deployments.apps")
+    space.kubectl("create", "rolebinding", "reader", "--role=reader", "--serviceaccount=default:robot")
+    web = space.get("deployments.apps", "web")
+    (container,) = web["spec"]["template"]["spec"]["containers"]
+    assert (web["spec"]["replicas"], web["spec"]["selector"]) == (0, {"matchLabels": {"app": "web"}})
+    assert (container["image"], container["ports"]) == (
+        "hellok8s:v1",
+        [{"containerPort": 8080, "protocol": "TCP"}],
+    )
+    assert web["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+    }
+    assert space.get("configmaps", "settings")["data"] == {"a": "1", "empty": ""}
+    assert space.get("secrets", "key")["data"] == {"password": "Z2VoZWlt"}
+    (port,) = space.get("services", "web")["spec"]["ports"]
+    assert port == {"name": "80-8080", "port": 80, "protocol": "TCP", "targetPort": 8080}
+    (rule,) = space.get("ingresses.networking.k8s.io", "web")["spec"]["rules"]
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    assert rule == {
+        "host": "web.example",
+        "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+    }
+    rules = space.get("roles.rbac.authorization.k8s.io", "reader")["rules"]
+    assert [(each["apiGroups"], each["resources"], each["verbs"]) for each in rules] == [
+        ([""], ["pods"], ["get", "list"]),
+        (["apps"], ["deployments"], ["get", "list"]),
+    ]
+    (subject,) = space.get("rolebindings.rbac.authorization.k8s.io", "reader")["subjects"]
+    assert subject == {"kind": "ServiceAccount", "name": "robot", "namespace": "default"}
+
+
 def test_what_kubectl_writes_itself_can_be_piped_into_apply(space: Space) -> None:
     command = ("create", "configmap", "one", "--from-literal=a=1", "--dry-run=client", "-o", "yaml")
     assert space.kubectl("apply", "-f", "-", input=space.kubectl(*command).out).out == "configmap/one created\n"

@@ -14,6 +14,8 @@ from davylamp.embedded.store import Store
 from davylamp.kube.clock import SystemClock
 
 USERS = {"secret": "admin", "other": "somebody"}
+CRD = b"k8s\0\x0a\x33\x0a\x17apiextensions.k8s.io/v1\x12\x18CustomResourceDefinition\x12\0"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -86,3 +88,33 @@ async def test_the_log_of_an_error_does_not_tell_the_secret(
         assert answer.status == 500
     assert "/api/v1/pods?limit=1" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body", "code", "said"),
+    [
+        (
+            "/apis/batch/v1/namespaces/default/jobs",
+            "application/json",
+            b"{}",
+            501,
+            "no controller that would run a Job",
+        ),
+        (
+            "/apis/batch/v1/namespaces/default/jobs",
+            "application/vnd.kubernetes.protobuf",
+            b"k8s\0",
+            501,
+            "no controller",
+        ),
+        (CRDS, "application/vnd.kubernetes.protobuf", CRD, 415, "no protobuf of apiextensions.k8s.io/v1 Custom"),
+        (CRDS, "application/cbor", b"", 415, "no CBOR: send it as application/json"),
+    ],
+)
+async def test_what_is_not_supported_says_so(path: str, content_type: str, body: bytes, code: int, said: str) -> None:
+    async with Server(Store(SystemClock()), USERS).running() as address, ClientSession() as session:
+        headers = {"Content-Type": content_type}
+        async with session.post(f"{url(address, 'secret')}{path}", data=body, headers=headers) as answer:
+            told = await answer.json()
+            assert (answer.status, told["kind"]) == (code, "Status")
+            assert said in told["message"]

@@ -10,12 +10,10 @@ from aiohttp import web
 
 from davylamp.embedded import status
 from davylamp.embedded.accepting import Accepted, accepted
+from davylamp.embedded.protobuf.decoding import Unreadable, decode
 
 APPLY = "application/apply-patch+yaml"
-JSON_ONLY = (
-    "the embedded API server reads JSON and YAML, no protobuf; "
-    "with kubectl: the same command with --dry-run=client -o yaml, piped into kubectl apply -f -"
-)
+UNREADABLE = "the embedded API server reads {}: send it as application/json"
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -83,29 +81,30 @@ def manager_of(request: web.Request) -> str:
     return request.headers.get("User-Agent", "").partition("/")[0][:128] or "unknown"
 
 
-def is_readable(request: web.Request) -> bool:
-    """Whether the body is in a format that is read here."""
-    return not any(name in request.content_type for name in ("protobuf", "cbor"))
-
-
 async def body_of(request: web.Request) -> Any:
-    """The body, from JSON or YAML. Raises StatusError 400 or 415."""
+    """The body, from JSON, YAML or protobuf. Raises StatusError 400 or 415."""
     raw = await request.read()
     kind = request.content_type
-    if not is_readable(request):
-        raise status.StatusError(415, "UnsupportedMediaType", JSON_ONLY)
+    if "cbor" in kind:
+        raise status.StatusError(415, "UnsupportedMediaType", UNREADABLE.format("JSON, YAML and protobuf, no CBOR"))
     try:
+        if "protobuf" in kind:
+            return decode(raw)
         if kind in ("application/yaml", APPLY) and not raw.lstrip().startswith(b"{"):
             return yaml.safe_load(raw)
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, yaml.YAMLError) as error:
+    except Unreadable as kind_:
+        message = UNREADABLE.format(f"no protobuf of {kind_}, but that of Kubernetes' own kinds")
+        raise status.StatusError(415, "UnsupportedMediaType", message) from None
+    except (ValueError, yaml.YAMLError) as error:
         raise status.bad_request(f"the object provided is unrecognized: {error}") from error
 
 
 async def options_of(request: web.Request, query: Query) -> DeleteOptions:
     """How something is to be deleted, from the body or the query."""
-    raw = await request.read()
-    body = msgspec.json.decode(raw, type=dict[str, Any]) if raw.strip() else {}
+    body = await body_of(request) if (await request.read()).strip() else {}
+    if not isinstance(body, dict):
+        raise status.bad_request("the options of a deletion are no JSON object")
     preconditions = body.get("preconditions") or {}
     given = request.query
     propagation = body.get("propagationPolicy") or given.get("propagationPolicy") or "Background"

@@ -44,6 +44,8 @@ class Resource(msgspec.Struct, frozen=True):
     """Comes from a CRD."""
     selectable: tuple[str, ...] = ()
     """Of a CRD: the fields that its objects can be selected by, beside their name and namespace."""
+    unmade: str = ""
+    """Why there are none and none can be made, of a kind that is served for those who watch it."""
     stored_as: str = ""
     """The name of the resource whose objects these are in another form (events.k8s.io)."""
 
@@ -109,6 +111,16 @@ BUILT_IN = (
         short=("hpa",),
         categories=_ALL,
         status=True,
+    ),
+    _row(
+        "Job",
+        "batch",
+        "v1",
+        "jobs",
+        categories=_ALL,
+        status=True,
+        generation=True,
+        unmade="there is no controller that would run a Job",
     ),
     _row("Lease", "coordination.k8s.io", "v1", "leases"),
     _row("Role", _RBAC, "v1", "roles"),

@@ -7,9 +7,6 @@ from typing import Any
 
 Object = dict[str, Any]
 
-OF_ONESELF = ("selfsubjectreviews", "selfsubjectaccessreviews")
-"""Those whose answer doesn't depend on what was asked: kubectl, which sends protobuf, gets one too."""
-
 
 def answer(plural: str, body: Object, user: str, tokens: Mapping[str, str]) -> Object:
     """The review that was sent, with its status."""

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from davylamp.embedded import discovery, proxy, reviews, routes, status
 from davylamp.embedded.accepting import JSON, YAML
-from davylamp.embedded.bodies import Query, body_of, is_readable, options_of, query_of
+from davylamp.embedded.bodies import Query, body_of, options_of, query_of
 from davylamp.embedded.resources import VERSION, Resource
 from davylamp.embedded.serving import Answer, Serving
 from davylamp.embedded.status import StatusError
@@ -153,9 +153,7 @@ class Server:
         where = routes.place(path)
         review = discovery.REVIEWS.get((where.group, where.plural))
         if review is not None and request.method == "POST":
-            body = {"apiVersion": f"{where.group}/{where.version}", "kind": review}
-            if where.plural not in reviews.OF_ONESELF or is_readable(request):
-                body = await body_of(request)
+            body = await body_of(request)
             return _json(reviews.answer(where.plural, body, user, self._tokens), 201)
         resource = self.store.resources.at(where.group, where.version, where.plural)
         _check_place(resource, where, request.method)
@@ -185,6 +183,8 @@ class Server:
             if where.name:
                 return serving.delete(resource, where, options, user)
             return serving.delete_collection(resource, where, query, options, user)
+        if request.method == "POST" and resource.unmade:
+            raise status.not_implemented(resource.unmade)
         body = await body_of(request)
         if request.method == "POST":
             return serving.create(resource, where, query, body, user)

@@ -237,6 +237,8 @@ class Store:
     # --- inside ---
 
     def _create(self, resource: Resource, obj: Object, request: Request) -> Object:
+        if resource.unmade:
+            raise status.not_implemented(resource.unmade)
         obj = self._shaper.incoming(resource, None, obj, request)
         if resource.stored_as:
             resource = self.resources.named(resource.stored_as)

@@ -14,8 +14,7 @@ def command(web: str, admin: str, *, throttle: float | None = None, status_addre
 
     ``web`` and ``admin`` (/ping, /metrics, /api/rawdata) are ADDRESS:PORT, never 0.0.0.0, which would take the port
     from every pod. ``throttle``: the least seconds between two configurations (Traefik: 2).
-    ``status_address`` is written into the status of Ingresses; it writes protobuf, which not every API server
-    reads.
+    ``status_address`` is written into the status of Ingresses.
     """
     args = [
         str(program("traefik")),

@@ -1,0 +1,1 @@
+"""Kubernetes' protobuf, as typed clients write objects of built-in kinds: read, never written."""
