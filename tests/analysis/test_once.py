@@ -51,9 +51,23 @@ def test_blocks(n0: int, n1: int, parts: tuple[float, float], tau: float, rate: 
     assert once.block(*counts, once.BLOCKS_BETTER) == near(better, 1e-6)
 
 
+AT_A_BOUND = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(1e-4, 0.9999), st.floats(1, 5))
+
+
+@given(n0=MANY, n1=MANY, tau=TAUS, bounds=st.lists(AT_A_BOUND, min_size=1, max_size=12), unknown=st.booleans())
+def test_blocks_at_several_bounds(n0: int, n1: int, tau: float, bounds: list[tuple[float, ...]], unknown: bool) -> None:
+    part0, part1, rate, power = np.array(bounds).T
+    k0, k1 = np.round(n0 * part0), np.round(n1 * part1)
+    if unknown:
+        rate[0] = math.nan
+    found = once.blocks_at(k0, k1, n0, n1, tau, rate, power)
+    assert found == near(blocks.logs(k0, k1, n0, n1, tau, rate, power, blocks.WORSE), 1e-6)
+
+
 @given(st.lists(st.floats(-500, 500), min_size=1, max_size=100), st.floats(-3, 3))
 def test_sums_of_logs(logs: list[float], more: float) -> None:
     raw = shares.pack(np.array(logs))
     assert once.capital(raw) == pytest.approx(float(shares.log_mean(np.array(logs))))
+    assert once.log_mean(np.array(logs)) == pytest.approx(float(shares.log_mean(np.array(logs))))
     assert once.added(raw, [more] * len(logs)) == shares.pack(np.array(logs) + more)
     assert once.either(logs[0], more) == pytest.approx(np.logaddexp(logs[0], more))

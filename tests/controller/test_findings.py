@@ -24,6 +24,14 @@ def events(number: int, stable: tuple[int, int] = (900, 1), canary: tuple[int, i
     return Look((("errors", counted),), ())
 
 
+def durations(number: int, canary: tuple[int, ...]) -> Look:
+    """The same with a histogram of ten times as many requests of stable's, half of them in the first bucket."""
+    (_, counted), *_ = events(number).counts
+    start, end = counted.start, counted.end
+    slow = c.Latencies(start, end, (c.Histogram("a", BOUNDS, (500, 300, 200, 0)),), (c.Histogram("b", BOUNDS, canary),))
+    return Look((("errors", counted), ("latency", slow)), ())
+
+
 def gone_on(findings: Findings, analysis: Analysis, now: float) -> Findings:
     """As after a restart: from what the status says."""
     status = msgspec.json.decode(msgspec.json.encode(findings.patch()), type=AnalysisStatus)
@@ -172,3 +180,18 @@ def test_looks_that_are_not_told_decide_the_same_and_a_change_is_put_into_words(
     assert "times stable's" in brief.judgement.message
     assert brief.patch()["state"] == told.patch()["state"]
     assert brief.status.answer == "worse"
+
+
+def test_where_nobody_reads_what_is_kept_the_judgements_are_the_same() -> None:
+    analysis = Analysis(checks=(Check(errors=Errors()), Check(latency=Latency())))
+    kept, brief = Findings(analysis, None, 1000), Findings(analysis, None, 1000, kept=False)
+    for number in range(20):
+        seen = durations(number, canary=(max(0, 50 - 5 * number), 20, 30 + 5 * number, 0))
+        for findings in (kept, brief):
+            findings.take(seen, 1010 + 10 * number)
+        assert kept.judgement.worse == brief.judgement.worse
+        both = (kept.state.checks["latency"], brief.state.checks["latency"])
+        assert both[0].everything == both[1].everything
+    assert kept.judgement.worse
+    assert points_of(kept.patch()["history"])
+    assert points_of(brief.patch()["history"]) == []

@@ -87,7 +87,7 @@ def dispersion(failures: Array, requests: Array) -> tuple[Array, Array]:
     `failures` has the axes (..., pods, kinds of failure), `requests` (..., pods); the results (..., kinds). 0 and 0
     where numbers say nothing (one pod, or fewer than 1 failure expected of some pod).
     """
-    asked = requests[..., None].astype(float)
+    asked = np.asarray(requests, float)[..., None]
     pods = requests.shape[-1]
     rate = np.add.reduce(failures, -2, keepdims=True) / np.maximum(np.add.reduce(asked, -2, keepdims=True), 1)
     failing = asked * rate

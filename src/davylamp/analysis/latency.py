@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from davylamp.analysis import blocks, shares
+from davylamp.analysis import blocks, once, shares
 from davylamp.analysis import duel as d
 from davylamp.analysis.counts import Histogram, Latencies
 from davylamp.analysis.rules import Check, Rules
@@ -65,9 +65,14 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     """Requests of stable's pods in the intervals in which pods of the canary were young."""
 
     @functools.cached_property
+    def table(self) -> Array:
+        """What is `followed`, to be read only."""
+        return shares.unpack(self.followed).reshape(-1, _WIDTH)
+
+    @functools.cached_property
     def capital(self) -> float:
         """Log of what all bets have made of a stake of 1, of all pods, cold or warm."""
-        return float(shares.log_mean(_table(self.followed)[:, :CHI].ravel())) if self.bounds else 0.0
+        return once.log_mean(self.table[:, :CHI].ravel()) if self.bounds else 0.0
 
 
 class Unusable(ValueError):
@@ -107,7 +112,7 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     (n0, slow0), (n1, slow1) = _sum(asked0, slower0), _sum(asked1, slower1)
     now = d.Round(n0, n1, 0, 0, found.end - found.start)
     mine, theirs = _places(state.bounds, shared)
-    if not len(mine) and not _table(state.followed)[:, [MORE, LESS]].any():
+    if not len(mine) and not state.table[:, [MORE, LESS]].any():
         state = _follow(state, shared, slow0 + slow1, n0 + n1)
         mine, theirs = _places(state.bounds, shared)
     if not len(mine):
@@ -165,12 +170,13 @@ class _Interval(NamedTuple):
 def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency:
     mine, now, k0, k1 = made.mine, made.round, made.k0, made.k1
     n0, n1, fresh = now.n0, now.n1, now.n1 - made.warm
-    followed = _table(state.followed)
-    rows = followed[mine]
+    whole = len(mine) == len(state.bounds)
+    followed = state.table.copy()
+    rows = followed if whole else followed[mine]
     rows[:, CHI] += made.spread[0]
     rows[:, FREEDOM] += made.spread[1]
     rate, power = _expected(rows), blocks.tempering(rows[:, CHI], rows[:, FREEDOM])
-    every = blocks.logs(k0, k1, n0, n1, rules.tolerate, rate, power, blocks.WORSE)
+    every = once.blocks_at(k0, k1, n0, n1, rules.tolerate, rate, power)
     rows[:, :CHI] += every
     rows[:, MORE] += k1 * n0 / (n0 + n1)
     rows[:, LESS] += k0 * n1 / (n0 + n1)
@@ -183,12 +189,14 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
     if made.warm:
         bets = every
         if fresh:
-            bets = blocks.logs(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power, blocks.WORSE)
+            bets = once.blocks_at(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power)
         bets = _at_places(bets, mine, len(followed))
-        learned = float(shares.log_mean(followed[:, :CHI].ravel() + bets)) - state.capital
+        grown = once.log_mean(state.table[:, :CHI].ravel() + bets)
+        learned = grown - state.capital
         spread = shares.pack(shares.unpack(spread) + bets)
     account = bet(state.warm, learned, spread, 0, round(fresh))
-    followed[mine] = rows
+    if not whole:
+        followed[mine] = rows
     bound, until_then = state.bound, state.until_then
     if bound is None:
         seen = shares.unpack(until_then).reshape(2, -1) if until_then else np.zeros((2, len(state.bounds)))
@@ -203,7 +211,11 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
         duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
     beside = state.beside + (round(n0) if fresh else 0)
-    return Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
+    after = Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
+    after.__dict__["table"] = followed
+    if made.warm and not fresh:
+        after.__dict__["capital"] = grown  # the same bets: nothing of it need be computed again
+    return after
 
 
 def _at_places(rows: Array, places: Places, count: int) -> Array:
@@ -217,20 +229,20 @@ def _at_places(rows: Array, places: Places, count: int) -> Array:
 
 def fast(state: Latency, rules: Rules) -> bool:
     """Whether the canary's young pods have been seen to be no slower than stable's."""
-    slow, stable = _table(state.followed)[:, [YOUNG, BESIDE]].T
+    slow, stable = state.table[:, [YOUNG, BESIDE]].T
     return no_slower(slow, state.warm.requests, stable, state.beside, rules.tolerate)
 
 
 def compared(state: Latency) -> bool:
     """Whether there was an interval in which both versions served."""
-    return min(state.duel.tally.requests) > 0 or bool(_table(state.followed)[:, [MORE, LESS]].any())
+    return min(state.duel.tally.requests) > 0 or bool(state.table[:, [MORE, LESS]].any())
 
 
 def how(state: Latency) -> d.Common | None:
     """How the next bet at the quantile's bound will be made; None before there is one."""
     if state.bound is None:
         return None
-    row = _table(state.followed)[[state.bounds.index(state.bound)]]
+    row = state.table[[state.bounds.index(state.bound)]]
     return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
@@ -244,16 +256,12 @@ def culprit(state: Latency) -> tuple[float, float] | None:
     if not state.bounds:
         return None
     at = int(_by_bound(state).argmax())
-    more, less = _table(state.followed)[at, [MORE, LESS]]
+    more, less = state.table[at, [MORE, LESS]]
     return state.bounds[at], float(more / less) if less > 0 else float("inf")
 
 
 def _by_bound(state: Latency) -> Array:
-    return shares.log_mean(_table(state.followed)[:, :CHI])
-
-
-def _table(raw: bytes) -> Array:
-    return shares.unpack(raw).reshape(-1, _WIDTH)
+    return shares.log_mean(state.table[:, :CHI])
 
 
 def _expected(rows: Array) -> Array:

@@ -164,8 +164,8 @@ class Analyst:
     def _begin(self, key: Ref, release: Release) -> None:
         analysis = release.spec.analysis
         assert analysis is not None
-        limits = math.isfinite(self._told_every)
-        findings = Findings(analysis, release.status.analysis, self._now, limits=limits)
+        kept = math.isfinite(self._told_every)
+        findings = Findings(analysis, release.status.analysis, self._now, kept=kept)
         self._under_way[key] = found = _Analysis(release, seconds(analysis.interval), findings)
         self._metrics.analyses.inc()
         self._tick(key, found)

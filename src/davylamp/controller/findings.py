@@ -68,15 +68,16 @@ class Served:
 
 
 class Findings:
-    """Of one release, gone on with from `before` where that holds the same checks. Without `limits` the judgements are
-    the same, and their words name no confidence limits."""
+    """Of one release, gone on with from `before` where that holds the same checks. Where nobody reads what is `kept`,
+    the judgements are the same, their words name no confidence limits, and no look is remembered."""
 
-    def __init__(self, analysis: Analysis, before: AnalysisStatus | None, now: float, *, limits: bool = True) -> None:
+    def __init__(self, analysis: Analysis, before: AnalysisStatus | None, now: float, *, kept: bool = True) -> None:
         self.rules = rules_of(analysis)
         self.state = _restored(self.rules, before) or begin(self.rules, now)
-        if not limits:
+        if not kept:
             self.state = without_limits(self.state)
         self.status = before or AnalysisStatus()
+        self._kept = kept
         self._quantile = next((check.quantile for check in self.rules.checks if check.kind == "latency"), 0.99)
         self._stable = Served(self.status.stable)
         self._canary = Served(self.status.canary)
@@ -110,7 +111,9 @@ class Findings:
                 continue
             self._serve(counts)
             seen = self.state.checks[name]
-            if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency) and not seen.note:
+            if not self._detailed or seen.note:
+                continue
+            if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency):
                 slower[name] = _slower(latency.brought(seen.state, counts, self.rules))
         said = verdict(self.state, self.rules, now, told=told)
         self._remember(said, now, slower)
@@ -133,12 +136,17 @@ class Findings:
         """Whether a request of the canary has been counted."""
         return self._canary.requests > 0
 
+    @property
+    def _detailed(self) -> bool:
+        """Whether all is remembered that the evidence of latency can be recomputed from."""
+        return self._kept and self._details <= DETAILS
+
     def _serve(self, counts: c.Counts) -> None:
         match counts:
             case c.Events():
                 self._stable.events(counts.stable)
                 self._canary.events(counts.canary)
-            case c.Latencies():
+            case c.Latencies() if self._kept:
                 self._stable.latencies(counts.stable)
                 self._canary.latencies(counts.canary)
 
@@ -163,6 +171,9 @@ class Findings:
     def _remember(self, said: Verdict, now: float, slower: Mapping[str, Slower]) -> None:
         at = round(now)
         self.looks += 1
+        if not self._kept:
+            return
+        detailed = self._detailed
         self._history.append(
             [
                 Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures, f.aside, slower.get(f.check))
@@ -170,7 +181,7 @@ class Findings:
             ]
         )
         self._details += sum(len(one.slower.bounds) for one in self._history[-1] if one.slower is not None)
-        if self._details > DETAILS or len(self._history) > HISTORY:
+        if detailed and (self._details > DETAILS or len(self._history) > HISTORY):
             self._details = math.inf
             self._history = [[msgspec.structs.replace(one, slower=None) for one in look] for look in self._history]
         if len(self._history) > HISTORY:
