@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -54,7 +55,9 @@ def test_a_good_version_is_promoted_and_its_pods_stay(routed: bool) -> None:
             assert here.get("Service")["spec"]["selector"] == {"app": "web"}
             assert [i["metadata"]["name"] for i in here.list("Ingress")] == ["web"]
 
+    began = time.process_time()
     run(main)
+    assert time.process_time() - began < 2, "a release of an hour, in seconds of one core"
 
 
 @pytest.mark.parametrize("routed", [False, True], ids=["by pod ratio", "by nginx weight"])
