@@ -32,6 +32,8 @@ def test_get_prints_the_columns_of_each_kind(space: Space) -> None:
     assert columns(space.kubectl("get", "deploy", "web").out)[1][:4] == ["web", "1/1", "1", "1"]
     (row,) = columns(space.kubectl("get", "pods", "--no-headers").out)
     assert row[1:4] == ["1/1", "Running", "0"]
+    scale = columns(space.kubectl("get", "deploy", "web", "--subresource=scale").out)
+    assert [row[:3] for row in scale] == [["NAME", "DESIRED", "AVAILABLE"], ["web", "1", "1"]]
     wide = columns(space.kubectl("get", "deploy", "-o", "wide").out)
     assert wide[0][5:] == ["CONTAINERS", "IMAGES", "SELECTOR"]
     assert wide[1][5:] == ["app", "hellok8s:v1", "app=web"]

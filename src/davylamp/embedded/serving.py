@@ -57,7 +57,7 @@ class Serving:
         wanted_version(query, self.store.version)
         obj = self._existing(resource, where)
         if where.subresource == "scale":
-            return Answer(scale.shown(resource, obj))
+            return Answer(self.one(resource, scale.shown(resource, obj), query))
         shown = self.outward(resource, obj, where.version)
         return Answer(self.one(resource, shown, query))
 
@@ -95,7 +95,10 @@ class Serving:
         return (wanted if query.match == "Exact" and wanted else current), ("", "")
 
     def table(self, resource: Resource, shown: Objects, query: Query) -> Object:
-        return tables.table(self.store.kinds.printer(resource), self.store.clock.now(), shown, query.include)
+        printer = self.store.kinds.printer(resource)
+        if shown and shown[0].get("kind") == "Scale":
+            printer = tables.SCALE
+        return tables.table(printer, self.store.clock.now(), shown, query.include)
 
     def one(self, resource: Resource, shown: Object, query: Query) -> Object:
         """One object in the shape that is asked for. Raises StatusError 406 for the shape of a list."""

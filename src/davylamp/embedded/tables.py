@@ -236,6 +236,10 @@ def _admission_binding(obj: Object, now: datetime) -> Cells:
     ]
 
 
+def _scale(obj: Object, now: datetime) -> Cells:
+    return [_name(obj), obj["spec"].get("replicas", 0), obj["status"].get("replicas", 0), _age(obj, now)]
+
+
 def _plain(obj: Object, now: datetime) -> Cells:
     return [_name(obj), _age(obj, now)]
 
@@ -282,6 +286,7 @@ _EVENT_COLUMNS = (
 )
 PRINTERS["Event"] = PRINTERS["Event.events.k8s.io"] = Printer(_EVENT_COLUMNS, _event)
 PLAIN = Printer(_columns("Name|Age"), _plain)
+SCALE = Printer(_columns("Name|Desired|Available|Age", integers="Desired|Available"), _scale)
 
 
 def custom(columns: list[Object]) -> Printer:
