@@ -27,7 +27,8 @@ spec:
     - {weight: 100}
   analysis: {}
 """
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -83,6 +84,13 @@ def test_every_example_can_be_simulated(davy: Davy, example: Path) -> None:
     result = davy("simulate", "-f", str(example), "--crash", "1s", "-o", "json")
     assert (result.code, result.err) == (exits.OK, "")
     assert json.loads(result.out)["release"]["phase"] == "RolledBack"
+
+
+def test_the_worked_example_of_the_docs_is_what_the_command_says(davy: Davy, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "simulate -f examples/analysis.yaml --canary-errors 1%"
+    shown = (ROOT / "docs" / "simulate.md").read_text().partition(f"    $ davy {command}\n")[2].partition("\n\n")[0]
+    monkeypatch.chdir(ROOT)
+    assert davy(*command.split()).out.split() == shown.split()
 
 
 def test_a_recorded_series_is_followed(davy: Davy, file: str, tmp_path: Path) -> None:
