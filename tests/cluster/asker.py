@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import sys
+from typing import Any
 
 import msgspec
 
-from davylamp.embedded.load import Answer, Parser
+from davylamp.embedded.calls import Calls
+from davylamp.embedded.load import Answer, Exchanges, Parser
 
 CONNECTIONS = 8
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE
 TIMEOUT = 10.0
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Bytes to send to an address, so many times."""
+    """What to send to an address, so many times: HTTP/1.1, or with `call` a gRPC call of this head; with `sni` by TLS,
+    for this name, whatever the certificate."""
 
     address: tuple[str, int]
     head: str
     number: int
+    call: bool = False
+    sni: str = ""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -48,12 +56,21 @@ class Tally(msgspec.Struct):
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
 
 
+class Open(msgspec.Struct):
+    """A connection, and how many requests it has had."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    exchanges: Exchanges
+    used: int = 0
+
+
 class Client:
     """Connections to a few addresses, one for each at a time."""
 
     def __init__(self, keep: int) -> None:
         self.keep = keep
-        self.open: dict[tuple[str, int], tuple[asyncio.StreamReader, asyncio.StreamWriter, int]] = {}
+        self.open: dict[tuple[str, int], Open] = {}
 
     async def ask(self, kind: Kind) -> Answer | None:
         try:
@@ -65,25 +82,31 @@ class Client:
 
     async def _ask(self, kind: Kind) -> Answer | None:
         if kind.address not in self.open:
-            self.open[kind.address] = (*await asyncio.open_connection(*kind.address), 0)
-        reader, writer, used = self.open[kind.address]
-        writer.write(kind.head.encode())
-        parser, answer = Parser(), None
+            self.open[kind.address] = await _opened(kind)
+        one = self.open[kind.address]
+        one.used += 1
+        one.writer.write(one.exchanges.request(kind.head))
+        answer = None
         while answer is None:
-            data = await reader.read(65536)
+            data = await one.reader.read(65536)
             if not data:
                 self.close(kind.address)
                 return None
-            answer = parser.feed(data)
-        if answer.keep_alive and used + 1 < self.keep:
-            self.open[kind.address] = (reader, writer, used + 1)
-        else:
+            answer = one.exchanges.feed(data)
+        one.writer.write(one.exchanges.reply())
+        if not answer.keep_alive or one.used == self.keep:
             self.close(kind.address)
         return answer
 
     def close(self, address: tuple[str, int]) -> None:
         if address in self.open:
-            self.open.pop(address)[1].close()
+            self.open.pop(address).writer.close()
+
+
+async def _opened(kind: Kind) -> Open:
+    named: dict[str, Any] = {"ssl": TLS, "server_hostname": kind.sni} if kind.sni else {}
+    reader, writer = await asyncio.open_connection(*kind.address, **named)
+    return Open(reader, writer, Calls() if kind.call else Parser())
 
 
 async def done(job: Job) -> list[Tally]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from davylab import Lab
@@ -24,11 +24,12 @@ from davylamp.api.objects import HASH_LABEL
 from davylamp.api.types import Route as Ref
 from davylamp.api.types import VirtualServiceRoute as VirtualServiceRef
 from davylamp.core.world import Exposure, Route, RouteContext, Wanted
+from davylamp.embedded.load import head_of
 from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.router import Router
 from tests.cluster.asker import Job, Kind, Tally
-from tests.cluster.shop import SERVICE, Json, Shop, deployment
+from tests.cluster.shop import CALLED, Json, Shop, deployment, service_of
 from tests.conformance.suite import CANARY, REQUESTS, STABLE, Answers, Sent
 
 ASKER = Path(__file__).with_name("asker.py")
@@ -57,7 +58,7 @@ class Asker:
 class Bed:
     """`suite.Bed`. Requests go to `url`, Traefik's entry point if left out; those that come from a pod to the sidecar
     of one, by the name of the Service (in a `mesh` all do). `call` is the path of a gRPC call that each request is;
-    `keep` how many requests a connection has."""
+    `keep` how many requests a connection has. With `tls` pods have a port for that, too, and are asked there."""
 
     def __init__(
         self,
@@ -69,13 +70,14 @@ class Bed:
         lacks: frozenset[str] = frozenset(),
         mesh: bool = False,
         call: str = "",
+        tls: bool = False,
         keep: int = 50,
         subsets: bool = False,
     ) -> None:
         self.shop, self.router, self.asker = shop, router, asker
         self.features, self.lacks = router.features, lacks
         self.url = url or shop.lab.inside_traefik_url
-        self.mesh, self.call, self.keep, self.subsets, self.open = mesh, call, keep, subsets, False
+        self.mesh, self.call, self.tls, self.keep, self.subsets, self.open = mesh, call, tls, keep, subsets, False
         self.ref = Ref(virtual_service=VirtualServiceRef("web", subsets=True)) if subsets else router.ref("web")
         release = self._release()
         self.context = RouteContext(
@@ -165,10 +167,8 @@ class Bed:
         url = urlsplit(self.shop.lab.inside_sidecar_url if from_pod else self.url)
         host = f"web.{self.shop.namespace}.svc.cluster.local" if from_pod else self.shop.host
         path = (self.call or "/") + (f"?{sent.query}" if sent.query else "")
-        lines = [f"{'POST' if self.call else 'GET'} {path} HTTP/1.1", f"Host: {host}"]
-        lines += ["Content-Type: application/grpc", "Content-Length: 0"] if self.call else []
-        lines += [f"{name}: {value}" for name, value in sent.headers.items()]
-        return Kind((url.hostname or "", url.port or 80), "\r\n".join(lines) + "\r\n\r\n", number)
+        head = head_of(path, {"Host": host, **sent.headers}, call=bool(self.call))
+        return _kind(url, head, number, call=self.call, sni=host if self.tls else "")
 
     def seen(self) -> int:
         """By the metrics of the canary's pods, but for probes and our own questions."""
@@ -186,12 +186,13 @@ class Bed:
 def bed(shop: Shop, router: Router, *routes: Json, **options: Any) -> Iterator[Bed]:
     """`routes` are the user's own objects, of which one is called `web`; `options` are those of `Bed`. The namespace
     is closed at the end."""
-    canary_service = SERVICE | {"metadata": {"name": "web-canary"}}
-    canary_service["spec"] = SERVICE["spec"] | {"selector": {"app": "web-canary"}}
-    both = [deployment("hellok8s:v1", 2), deployment("hellok8s:v2", 2, name="web-canary")]
+    called, tls = bool(options.get("call")), bool(options.get("tls"))
+    env = (CALLED if called else {}) | ({"TLS_PORT": "8443", "TLS_PEM": shop.lab.certificate} if tls else {})
+    services = [service_of(name, "grpc" if called else "", tls=tls) for name in ("web", "web-canary")]
+    both = [deployment("hellok8s:v1", 2, env), deployment("hellok8s:v2", 2, env, name="web-canary")]
     for one in both if options.get("subsets") else ():
         one["spec"]["template"]["metadata"]["labels"]["shop"] = "web"
-    shop.apply(*both, SERVICE, canary_service, *routes)
+    shop.apply(*both, *services, *routes)
     for name in ("web", "web-canary"):
         shop.wait_available(2, name)
     asker = Asker(shop.lab)
@@ -207,13 +208,16 @@ def bed(shop: Shop, router: Router, *routes: Json, **options: Any) -> Iterator[B
     shop.close()
 
 
-def answered(shop: Shop, sent: Sent, url: str = "", version: str = CANARY) -> float:
+def answered(shop: Shop, sent: Sent, url: str = "", version: str = CANARY, call: str = "") -> float:
     """Percent of the next thousand requests that this version answers; all must be answered, and well."""
     target = urlsplit(url or shop.lab.inside_traefik_url)
-    lines = ["GET / HTTP/1.1", f"Host: {shop.host}", *(f"{name}: {value}" for name, value in sent.headers.items())]
+    head = head_of(call or "/", {"Host": shop.host, **sent.headers}, call=bool(call))
     asker = Asker(shop.lab)
-    kind = Kind((target.hostname or "", target.port or 80), "\r\n".join(lines) + "\r\n\r\n", REQUESTS)
-    (found,) = asker([kind])
+    (found,) = asker([_kind(target, head, REQUESTS, call=call)])
     asker.close()
     assert found.good, found
     return 100 * found.versions[version] / found.statuses.total()
+
+
+def _kind(url: SplitResult, head: str, number: int, *, call: str = "", sni: str = "") -> Kind:
+    return Kind((url.hostname or "", url.port or 80), head, number, bool(call), sni)

@@ -65,6 +65,15 @@ def http_route(host: str, **spec: object) -> Json:
     return gateway_route("HTTPRoute", {"name": "web"}, **({"hostnames": [host], "rules": rules} | spec))
 
 
+def grpc_route(shop: Shop) -> Json:
+    """Two rules for the Service, with things that a release has to keep."""
+    backend: Json = {"name": "web", "port": 80, "weight": 7}
+    added = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": "X-From", "value": "route"}]}}
+    other = {"matches": [{"method": {"service": "other.Other"}}], "filters": [added], "backendRefs": [backend]}
+    rules: list[Json] = [{"name": "other", **other}, {"backendRefs": [backend]}]
+    return gateway_route("GRPCRoute", parent_of(shop), hostnames=[shop.host], rules=rules)
+
+
 def virtual_service(shop: Shop, **spec: object) -> Json:
     """An HTTP route that sends elsewhere, and two for the Service, with things that a release has to keep."""
     web: Json = {"destination": {"host": "web", "port": {"number": 80}}}

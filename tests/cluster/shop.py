@@ -20,6 +20,8 @@ from davylamp.embedded.load import Counts, Load
 from tests.cluster.reader import Reader, known
 
 Json = dict[str, Any]
+SEEN = re.compile(r"seen in effect after ([\d.]+) s \(([\d.]+) % of ([\d,]+) requests\)")
+"""What a Release's `status.weight.how` says where pods have counted requests."""
 DAVY = Path(sys.executable).with_name("davy")
 
 
@@ -220,11 +222,12 @@ class Shop:
 
 class Traffic:
     """A hundred requests a second, counted from when the proxy has learned where to send them (until then it answers
-    404, or 503 while it knows the Service but not its endpoints). `url` is Traefik's entry point if left out."""
+    404, or 503 while it knows the Service but not its endpoints). `url` is Traefik's entry point if left out, `call`
+    the path of a gRPC call that each request is."""
 
-    def __init__(self, shop: Shop, rps: float = 100, url: str = "") -> None:
+    def __init__(self, shop: Shop, rps: float = 100, url: str = "", call: str = "") -> None:
         self.shop = shop
-        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None)
+        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None, call=call)
         shop.loads.append(self.load)
         shop.wait(lambda: self._answers_well(rps), "a second of good answers")
         self.began = self.load.snapshot()
@@ -273,12 +276,19 @@ def deployment(image: str, replicas: int, env: dict[str, str] | None = None, nam
     }
 
 
-SERVICE: Json = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "web"},
-    "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
-}
+CALLED = {"GRPC": "1"}
+"""The environment of pods that are asked by gRPC calls."""
+
+
+def service_of(name: str = "web", protocol: str = "", *, tls: bool = False) -> Json:
+    ports: list[Json] = [{"port": 80, "targetPort": 8080} | ({"appProtocol": protocol} if protocol else {})]
+    if tls:
+        ports = [{"name": "http", **ports[0]}, {"name": "tls", "port": 443, "targetPort": 8443}]
+    spec = {"selector": {"app": name}, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+SERVICE = service_of()
 
 
 def ingress_of(host: str) -> Json:

@@ -33,12 +33,12 @@ from tests.cluster.shop import Json, Shop, ingress_of, marks
 from tests.conformance.suite import CASES, check, check_restored
 
 _numbers = itertools.count(1)
-TCP_EDGE: Json = EDGE | {
-    "spec": {
-        "selector": {"istio": "ingressgateway"},
-        "servers": [{"port": {"number": 9000, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]}],
-    }
-}
+
+
+def edge(number: int, protocol: str, **server: Any) -> Json:
+    port = {"number": number, "name": protocol.lower(), "protocol": protocol}
+    servers = [{"port": port, "hosts": ["*"]} | server]
+    return EDGE | {"spec": {"selector": {"istio": "ingressgateway"}, "servers": servers}}
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -58,12 +58,24 @@ def delegated(shop: Shop) -> list[Json]:
     return [EDGE, root | {"metadata": {"name": "root"}}, inner]
 
 
+def by_connection(protocol: str, *, port: int, to: int, **match: Any) -> Json:
+    """A VirtualService that has nothing to go by but connections."""
+    route = {"match": [{"port": port} | match], "route": [{"destination": {"host": "web", "port": {"number": to}}}]}
+    spec = {"hosts": match.get("sniHosts", ["*"]), "gateways": ["edge"], protocol: [route]}
+    return {"apiVersion": ISTIO_API, "kind": "VirtualService", "metadata": {"name": "web"}, "spec": spec}
+
+
 def tcp(shop: Shop) -> list[Json]:
-    route = {"match": [{"port": 9000}], "route": [{"destination": {"host": "web", "port": {"number": 80}}}]}
-    spec = {"hosts": ["*"], "gateways": ["edge"], "tcp": [route]}
-    return [TCP_EDGE, {"apiVersion": ISTIO_API, "kind": "VirtualService", "metadata": {"name": "web"}, "spec": spec}]
+    return [edge(9000, "TCP"), by_connection("tcp", port=9000, to=80)]
 
 
+def tls(shop: Shop) -> list[Json]:
+    """TLS ends in the pods: the proxy sees a name, and bytes."""
+    through = edge(443, "TLS", hosts=[shop.host], tls={"mode": "PASSTHROUGH"})
+    return [through, by_connection("tls", port=443, to=443, sniHosts=[shop.host])]
+
+
+BY_CONNECTION: dict[str, Any] = {"keep": 1, "lacks": frozenset({"header", "cookie", "query", "mirror"})}
 SOME = ("weight-10", "header-or-cookie", "header-and-cookie", "mirror-half")
 BEDS: dict[str, Made] = {
     "Ingress-Traefik": Made(INGRESS, lambda shop: [ingress_of(shop.host)]),
@@ -103,12 +115,14 @@ BEDS: dict[str, Made] = {
     "VirtualService-TCP": Made(
         VIRTUAL_SERVICE,
         tcp,
-        lambda lab: {
-            "url": lab.inside_istio_tcp_url,
-            "keep": 1,
-            "lacks": frozenset({"header", "cookie", "query", "mirror"}),
-        },
+        lambda lab: {"url": lab.inside_istio_tcp_url, **BY_CONNECTION},
         ("weight-10", "weight-50", "header-exact", "mirror-half"),
+    ),
+    "VirtualService-TLS": Made(
+        VIRTUAL_SERVICE,
+        tls,
+        lambda lab: {"url": lab.inside_istio_tls_url, "tls": True, **BY_CONNECTION},
+        ("weight-25", "header-exact"),
     ),
 }
 

@@ -19,18 +19,20 @@ import pytest
 from davylab import Lab
 from davylab.errors import LabError
 
+from davylamp.embedded.hellok8s import CALL
 from tests.cluster.conformance import answered
 from tests.cluster.routes import (
     EDGE,
     GATEWAY,
     destination_rule,
     gateway_route,
+    grpc_route,
     http_route,
     istio_gateway,
     parent_of,
     virtual_service,
 )
-from tests.cluster.shop import SERVICE, Controller, Json, Shop, Traffic, deployment, ingress_of
+from tests.cluster.shop import CALLED, Controller, Json, Shop, Traffic, deployment, ingress_of, service_of
 from tests.conformance.suite import Sent
 
 WAYS = (
@@ -79,7 +81,7 @@ class Line:
         killable: Killable,
         releases: int = RELEASES,
     ) -> None:
-        self.releases = releases
+        self.releases, self.call = releases, CALL if "grpcRoute" in route else ""
         self.shop, self.route, self.url, self.killable = Shop(lab, f"line-{next(_numbers)}"), route, url, killable
         self.version, self.image = 1, "hellok8s:v1"
         self.shop.kubectl("create", "namespace", self.shop.namespace)
@@ -91,18 +93,18 @@ class Line:
         for manifest in (one for one in self.objects if "namespace" in one["metadata"]):
             shop.lab.kubectl("apply", "-f", "-", input=json.dumps(manifest))
         mine = [one for one in self.objects if "namespace" not in one["metadata"]]
-        web = deployment(self.image, 3) | {"metadata": {"name": "web", "annotations": {"shop.example/owner": "team"}}}
-        web["spec"] |= {"revisionHistoryLimit": 7, "minReadySeconds": 0}
-        service = SERVICE | {
-            "spec": SERVICE["spec"] | {"ports": [{"port": 80, "targetPort": 8080, "appProtocol": "http"}]}
+        web = deployment(self.image, 3, CALLED if self.call else {}) | {
+            "metadata": {"name": "web", "annotations": {"shop.example/owner": "team"}}
         }
+        web["spec"] |= {"revisionHistoryLimit": 7, "minReadySeconds": 0}
+        service = service_of(protocol="grpc" if self.call else "http")
         # `kubectl apply` leaves an annotation that `kubectl replace` writes anew.
         shop.kubectl("create", "-f", "-", input="\n---\n".join(map(json.dumps, (web, service, *mine))))
         shop.wait_available(3)
         steps: list[Json] = [{"weight": weight, "approve": True} for weight in (10, 50, 100)]
         routed: Json = {"service": "web", "settle": "3s", "match": [HEADER], "routes": [self.route]}
         shop.policy(*steps, traffic=routed, onFailure="revert", historyLimit=100)
-        traffic = Traffic(shop, rps=50, url=self.url)
+        traffic = Traffic(shop, rps=50, url=self.url, call=self.call)
         before = self.owned()
         for number in range(self.releases):
             before = self.release(WAYS[number % len(WAYS)], before)
@@ -173,7 +175,7 @@ class Line:
 
     def _testers(self, image: str) -> float:
         """Percent of their next thousand requests that this version answers."""
-        return answered(self.shop, TESTER, self.url, image.partition(":")[2])
+        return answered(self.shop, TESTER, self.url, image.partition(":")[2], self.call)
 
     def _next(self) -> str:
         self.version += 1
@@ -264,6 +266,24 @@ def _http_route(obj: Json) -> Json:
     return _labelled(obj)
 
 
+def _grpc_route(obj: Json) -> Json:
+    """In a rule that is split, and one more, which is split from then on."""
+    mine = next(rule for rule in obj["spec"]["rules"] if any(ref["name"] == "web" for ref in rule["backendRefs"]))
+    added = {"name": "X-Edited", "value": "yes"}
+    mine["filters"] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [added]}}]
+    method = {"method": {"service": "hello.Hello", "method": "New", "type": "Exact"}}
+    if all(rule.get("matches") != [method] for rule in obj["spec"]["rules"]):
+        backend = {
+            "group": "",
+            "kind": "Service",
+            "name": "web",
+            "port": 80,
+            "weight": 3,
+        }  # as the API server completes it
+        obj["spec"]["rules"].append({"matches": [method], "backendRefs": [backend]})
+    return _labelled(obj)
+
+
 def _virtual_service(obj: Json) -> Json:
     users = [route for route in obj["spec"]["http"] if not route.get("name", "").startswith("davylamp.")]
     mine = next(route for route in users if any(to["destination"]["host"] == "web" for to in route.get("route", ())))
@@ -291,6 +311,7 @@ EDITS: dict[str, Callable[[Json], Json]] = {
     "service": lambda obj: _labelled(obj, trafficDistribution="PreferClose"),
     "ingress": _ingress,
     "httproute": _http_route,
+    "grpcroute": _grpc_route,
     "virtualservice": _virtual_service,
     # Not `exportTo`: by subsets a release is taken back then (test_istio.py).
     "destinationrule": lambda obj: _labelled(
@@ -342,10 +363,15 @@ LINES: dict[str, tuple[Json, Callable[[Shop], list[Json]], Callable[[Lab], str]]
     ),
 }
 if "RELEASES" in os.environ:
-    # `make soak-traffic` only: all ways of it take six minutes.
+    # `make soak-traffic` only: all ways of each take six minutes.
     LINES["VirtualService-subsets"] = (
         {"virtualService": {"name": "web", "subsets": True}},
         lambda shop: [EDGE, virtual_service(shop), destination_rule()],
+        lambda lab: lab.inside_istio_url,
+    )
+    LINES["GRPCRoute"] = (
+        {"grpcRoute": {"name": "web"}},
+        lambda shop: [istio_gateway(shop), grpc_route(shop)],
         lambda lab: lab.inside_istio_url,
     )
 

@@ -7,13 +7,12 @@ import time
 from datetime import datetime
 from typing import Any
 
-from tests.cluster.shop import Controller, Json, Shop, Traffic
+from tests.cluster.shop import SEEN, Controller, Json, Shop, Traffic
 
 V2 = "hellok8s:v2"
 STEPS: list[Json] = [{"weight": 10, "approve": True}, {"weight": 50, "approve": True}]
 LONG: Json = {"service": "web", "routes": [{"ingress": {"name": "web"}}], "settle": "60s"}
 """A settling time so long that only what is seen can be quicker."""
-SEEN = re.compile(r"seen in effect after ([\d.]+) s \(([\d.]+) % of ([\d,]+) requests\)")
 
 
 class Clients:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.conformance import answered
 from tests.cluster.routes import EDGE, destination_rule, virtual_service
-from tests.cluster.shop import Controller, Json, Shop, Traffic, ingress_of, marks
+from tests.cluster.shop import SEEN, Controller, Json, Shop, Traffic, ingress_of, marks
 from tests.conformance.suite import Sent
 
 V2 = "hellok8s:v2"
@@ -135,13 +135,17 @@ def test_an_ingress_and_a_virtual_service_of_one_service_are_split_at_once(
     at_ingress = Traffic(shop)
     routed: Json = {
         "service": "web",
-        "settle": "3s",
+        "settle": "20s",
         "match": [HEADER],
         "routes": [{"ingress": {"name": "web"}}, {"virtualService": {"name": "web"}}],
     }
     shop.policy({"weight": 50, "approve": True}, {"weight": 100}, traffic=routed)
     shop.set_image(V2)
     shop.wait_step(V2, 1)
+    how = SEEN.match(shop.release(V2)["status"]["weight"]["how"])
+    assert how is not None, shop.release(V2)["status"]["weight"]
+    assert float(how[1]) < 20, "requests through both proxies were counted, before the settling time"
+    assert 25 < float(how[2]) < 75
     for one, url in ((traffic, shop.lab.inside_istio_url), (at_ingress, shop.lab.inside_traefik_url)):
         assert abs(one.share("v2") - 50) < 13
         assert answered(shop, TESTER, url) == 100

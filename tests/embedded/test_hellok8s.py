@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from davylamp.embedded import hellok8s
+from davylamp.embedded.load import Generator, Settings, Summary
 from davylamp.embedded.waiting import wait
 
 Start = Callable[..., "Server"]
@@ -162,3 +165,27 @@ def test_writes_a_line_for_each_request_unless_told_not_to(start: Start) -> None
     assert quiet.process.stdout
     assert "GET / 200" in loud.process.stdout.read()
     assert "GET / 200" not in quiet.process.stdout.read()
+
+
+def _calls(port: int, **settings: float) -> Summary:
+    options = Settings(url=f"http://127.0.0.1:{port}/", call=hellok8s.CALL, **settings)  # type: ignore[arg-type]
+    return asyncio.run(Generator(options).run(asyncio.Event()))
+
+
+def test_answers_grpc_calls_and_http_1_on_one_port(start: Start) -> None:
+    server = start(GRPC="1")
+    summary = _calls(server.port, rps=200, seconds=0.3)
+    assert summary.by_version == {"v1": summary.sent}
+    assert summary.statuses == {"200": summary.sent}
+    assert f'path="other",status="200"}} {summary.sent}' in server.get("/metrics")[1]
+    failing = start(GRPC="1", ERROR_RATE="1")
+    assert set(_calls(failing.port, rps=100, seconds=0.1).statuses) == {"500"}
+
+
+def test_a_drain_loses_no_call(start: Start) -> None:
+    server = start(GRPC="1", DRAIN_SECONDS="1.5")
+    under_way = threading.Timer(0.4, server.process.terminate)
+    under_way.start()
+    summary = _calls(server.port, rps=200, seconds=0.8, connections=2)
+    assert (summary.lost, summary.failed, summary.statuses) == (0, 0, {"200": summary.sent})
+    assert server.process.wait(10) == 0

@@ -37,7 +37,7 @@ from davylab.errors import LabError
 from davylab.identity import ADMIN, API_PORT, DAVYLAMP, ISTIOD, KUBELET, TRAEFIK, Paths, User
 from davylab.namespace import API_ADDRESS, GATEWAY_ADDRESS, ISTIOD_ADDRESS, SERVICE_NETWORK, TRAEFIK_ADDRESS
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 RESTART_PAUSE = 0.3
 
 

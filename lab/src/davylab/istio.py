@@ -26,6 +26,8 @@ GATEWAY_PORT = 15080
 """Where the gateway listens, on all addresses; its Service's port 80."""
 TCP_PORT = 15090
 """The same for plain TCP; its Service's port 9000, named `tcp`."""
+TLS_PORT = 15093
+"""The same for TLS that is passed through; its Service's port 443, named `tls`."""
 SIDECAR_PORT = 15001
 """The sidecar's HTTP proxy, on 127.0.0.1."""
 ADMIN_PORT = 15000
@@ -189,6 +191,7 @@ def objects() -> list[tuple[str, dict[str, Any]]]:
     ports = [
         {"name": "http", "port": 80, "targetPort": GATEWAY_PORT},
         {"name": "tcp", "port": 9000, "targetPort": TCP_PORT},
+        {"name": "tls", "port": 443, "targetPort": TLS_PORT},
     ]
     service = {
         "apiVersion": "v1",

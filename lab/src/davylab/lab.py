@@ -142,8 +142,21 @@ class Lab:
     @property
     def inside_istio_tcp_url(self) -> str:
         """The TCP port of Istio's gateway, for processes inside the namespace; a Gateway's server has port 9000."""
-        host = self._istio(self.info.inside_istio).rpartition(":")[0]
-        return f"http://{host}:{istio.TCP_PORT}/"
+        return self._istio_url(istio.TCP_PORT)
+
+    @property
+    def inside_istio_tls_url(self) -> str:
+        """The TLS port of Istio's gateway, for processes inside the namespace; a Gateway's server has port 443."""
+        return self._istio_url(istio.TLS_PORT)
+
+    def _istio_url(self, port: int) -> str:
+        return f"http://{self._istio(self.info.inside_istio).rpartition(':')[0]}:{port}/"
+
+    @property
+    def certificate(self) -> str:
+        """A self-signed certificate and its key, as PEM: the API server's, for whatever needs one."""
+        paths = Paths(self.state)
+        return paths.certificate.read_text() + paths.key.read_text()
 
     @property
     def inside_sidecar_url(self) -> str:

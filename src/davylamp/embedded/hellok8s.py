@@ -1,11 +1,11 @@
 """The application that the lab's pods run: a small HTTP server whose faults are set by environment variables.
 
-One file, standard library only: the kubelet starts it with `python -S -E hellok8s.py`.
+One file, standard library only (but for gRPC): the kubelet starts it with `python -S -E hellok8s.py`.
 
 | path     | answer                                                                                      |
 |----------|---------------------------------------------------------------------------------------------|
 | /        | 200 (or 500, see ERROR_RATE) with X-Version and X-Pod; JSON if the client accepts it, else text |
-| CALL     | the same: the path of a gRPC call, here over HTTP/1.1                                       |
+| CALL     | the same: the path of a gRPC call, here over HTTP/1.1; with GRPC=1 a real one over HTTP/2      |
 | /healthz | 200, or 503 while starting, draining, or with UNREADY=1                                     |
 | /metrics | Prometheus text: http_requests_total, http_request_duration_seconds, process_start_time_seconds |
 
@@ -21,6 +21,8 @@ One file, standard library only: the kubelet starts it with `python -S -E hellok
 | CRASH, CRASH_AFTER           | exit with this code, after so many seconds, with a fatal log line        |
 | DRAIN_SECONDS                | after SIGTERM go on answering for so long (default 3, see below)         |
 | ACCESS_LOG=off               | no line on stdout for each request                                       |
+| GRPC=1                       | answers gRPC calls over HTTP/2 as well (hello_calls.py)                   |
+| TLS_PORT, TLS_PEM            | listens there as well, with this certificate and key (as text)           |
 
 DRAIN_SECONDS is 3 because Traefik takes up to 2 s (its provider's throttle) to learn that an endpoint goes.
 While draining, answers carry `Connection: close`: no client's next request meets a closing connection.
@@ -37,9 +39,13 @@ from bisect import bisect_left
 from collections import deque
 
 # asyncio imports ssl if it can, for 10 ms and 4 MB that nobody here needs.
-if __name__ == "__main__":
+if __name__ == "__main__" and "TLS_PORT" not in os.environ:
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
 import asyncio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` takes 10 ms that nobody here needs
+    from davylamp.embedded.hello_calls import Calls
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 431: "Request Header Fields Too Large"} | {
@@ -71,17 +77,19 @@ class Settings:
         self.crash = int(env["CRASH"]) if env.get("CRASH") else None
         self.crash_after = float(env.get("CRASH_AFTER", "0"))
         self.drain = float(env.get("DRAIN_SECONDS", "3"))
+        self.tls = (int(env["TLS_PORT"]), env.get("TLS_PEM", "")) if "TLS_PORT" in env else None
         self.access_log = env.get("ACCESS_LOG", "on") != "off"
 
 
 class App:
     """What all connections share: settings, counters, and whether we are starting or draining."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, calls: type[Calls] | None = None) -> None:
         self.settings = settings
         self.ready = False
         self.draining = False
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Calls] = set()
+        self.calls: type[Calls] | None = calls
         self.unconnected = asyncio.Event()
         self.requests: dict[tuple[str, str, int], int] = {}
         self.durations: dict[int, list[float]] = {}  # status -> a count for each bucket, +Inf's, the sum
@@ -124,6 +132,11 @@ class App:
             row = self.durations.setdefault(status, [0.0] * (len(BUCKETS) + 2))
             row[bisect_left(BUCKETS, seconds)] += 1
             row[-1] += seconds
+
+    def log(self, peer: str, method: str, path: str, status: int, seconds: float) -> None:
+        if self.settings.access_log and path not in ("/healthz", "/metrics"):
+            level = "ERROR" if status >= 500 else "INFO"
+            print(f"{level} {peer} {method} {path} {status} {seconds * 1000:.1f}ms", flush=True)
 
     def metrics(self) -> str:
         out = ["# HELP http_requests_total Requests answered.", "# TYPE http_requests_total counter"]
@@ -172,6 +185,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
+        if self.app.calls and self.transport and self.buffer.startswith(b"PRI"):  # HTTP/2's first bytes
+            self.app.connections.discard(self)
+            self.app.calls(self.app, self.transport, self.buffer)
+            return
         status = self.parse()
         if status is None:
             self.next()
@@ -239,9 +256,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(head.encode() + (b"" if method == "HEAD" else payload))
         seconds = time.perf_counter() - began
         app.count(method, path, status, seconds)
-        if app.settings.access_log and path not in ("/healthz", "/metrics"):
-            level = "ERROR" if status >= 500 else "INFO"
-            print(f"{level} {self.peer} {method} {path} {status} {seconds * 1000:.1f}ms", flush=True)
+        app.log(self.peer, method, path, status, seconds)
         if close:
             self.waiting.clear()
             self.transport.close()
@@ -263,6 +278,7 @@ async def serve(app: App) -> int:
             await stopping.wait()  # nothing is ever served; the crash comes in the loop's next turn
     # A restarted container finds its predecessor's connections in TIME_WAIT; asyncio sets SO_REUSEADDR.
     server = await loop.create_server(lambda: Connection(app), settings.host, settings.port, backlog=1024)
+    secure = await listen_with_tls(app, *settings.tls) if settings.tls else None
     port = server.sockets[0].getsockname()[1]
     print(f"INFO hellok8s {settings.version} listening on {settings.host}:{port}", flush=True)
     loop.call_later(settings.startup_delay, setattr, app, "ready", True)
@@ -272,12 +288,28 @@ async def serve(app: App) -> int:
     print(f"INFO SIGTERM: draining for {settings.drain:g} s", flush=True)
     await asyncio.sleep(settings.drain)
     server.close()
+    if secure:
+        secure.close()
     for connection in tuple(app.connections):
         if connection.idle() and connection.transport:
             connection.transport.close()
     if app.connections:
         await app.unconnected.wait()  # requests in flight; the kubelet's SIGKILL is the limit
     return 0
+
+
+async def listen_with_tls(app: App, port: int, pem: str) -> asyncio.Server:
+    import ssl
+    import tempfile
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with tempfile.NamedTemporaryFile("w") as file:  # it is read from nothing but files
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return await asyncio.get_running_loop().create_server(
+        lambda: Connection(app), app.settings.host, port, backlog=1024, ssl=context
+    )
 
 
 def crash(code: int) -> None:
@@ -293,7 +325,17 @@ def crash(code: int) -> None:
 
 
 def main() -> int:
-    return asyncio.run(serve(App(Settings(dict(os.environ)))))
+    return asyncio.run(serve(App(Settings(dict(os.environ)), calls() if os.environ.get("GRPC") == "1" else None)))
+
+
+def calls() -> type[Calls]:
+    """From where libraries are installed, which `python -S` leaves out."""
+    import site
+
+    site.main()
+    from davylamp.embedded.hello_calls import Calls
+
+    return Calls
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 8  # kept open
     max_connections: int = 512
     headers: tuple[tuple[str, str], ...] = ()
+    call: str = ""  # the path of a gRPC call that each request is, over HTTP/2
     timeout: float = 10.0
     report: float | None = None  # seconds between two lines
 
@@ -98,11 +99,34 @@ class Answer(msgspec.Struct, frozen=True):
     keep_alive: bool
 
 
+class Exchanges(Protocol):
+    """A connection's requests and answers as bytes, one at a time."""
+
+    over: bool
+    """The server wants no more requests on it."""
+
+    def request(self, head: str) -> bytes:
+        """What to send for the next one, of which this is the head, as HTTP/1.1 writes it."""
+
+    def feed(self, data: bytes) -> Answer | None:
+        """An answer once it is whole. Raises ValueError for what is none."""
+
+    def reply(self) -> bytes:
+        """What has to be sent for the protocol's own sake."""
+
+
 class Parser:
-    """HTTP/1.1 answers out of a stream of bytes. One at a time: we don't pipeline."""
+    """`Exchanges` in HTTP/1.1. We don't pipeline."""
 
     def __init__(self) -> None:
         self.buffer = b""
+        self.over = False
+
+    def request(self, head: str) -> bytes:
+        return head.encode()
+
+    def reply(self) -> bytes:
+        return b""
 
     def feed(self, data: bytes) -> Answer | None:
         """An answer once it is whole. Raises ValueError for what is not HTTP/1.1, or has no length."""
@@ -155,7 +179,7 @@ class Connection(asyncio.Protocol):
         self.generator = generator
         self.transport: asyncio.Transport | None = None
         self.due: float | None = None  # of the request under way
-        self.parser = Parser()
+        self.exchanges = generator.exchanges()
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -166,15 +190,17 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.due = due
         self.timer = asyncio.get_running_loop().call_later(self.generator.settings.timeout, self.drop, "timeout")
-        self.transport.write(self.generator.request)
+        self.transport.write(self.exchanges.request(self.generator.request))
 
     def data_received(self, data: bytes) -> None:
         try:
-            answer = self.parser.feed(data)
+            answer = self.exchanges.feed(data)
         except ValueError as error:
             return self.drop(str(error))
+        if self.transport and (reply := self.exchanges.reply()):
+            self.transport.write(reply)
         if answer is None:
-            return None
+            return self.drop("closed by the server") if self.exchanges.over and self.due is None else None
         if self.due is None:
             return self.drop("an answer without a request")
         due, self.due = self.due, None
@@ -210,7 +236,7 @@ class Generator:
         self.settings = settings
         url = urlsplit(settings.url)
         self.address = (url.hostname or "127.0.0.1", url.port or 80)
-        self.request = request_bytes(settings)
+        self.request = request_head(settings)
         self.idle: list[Connection] = []
         self.open = 0  # connected or connecting
         self.waiting: deque[float] = deque()  # due times of requests without a connection
@@ -219,6 +245,13 @@ class Generator:
         self.interval = Counts()
         self.one_ended = asyncio.Event()
         self.latencies: Counter[int] = Counter()  # by tenths of a millisecond
+
+    def exchanges(self) -> Exchanges:
+        if not self.settings.call:
+            return Parser()
+        from davylamp.embedded.calls import Calls  # a library that others need not load
+
+        return Calls()
 
     # -- the books ---------------------------------------------------------------------------------
 
@@ -340,12 +373,18 @@ async def _pause(stopping: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def request_bytes(settings: Settings) -> bytes:
+def request_head(settings: Settings) -> str:
     url = urlsplit(settings.url)
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     headers = {"Host": settings.host or url.netloc, **dict(settings.headers)}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return head_of(settings.call or path, headers, call=bool(settings.call))
+
+
+def head_of(path: str, headers: Mapping[str, str], *, call: bool = False) -> str:
+    """A request's head, as HTTP/1.1 writes it, of a GET or of a gRPC call."""
+    all_of_them = {**headers, **({"Content-Type": "application/grpc", "TE": "trailers"} if call else {})}
+    lines = [f"{name}: {value}" for name, value in all_of_them.items()]
+    return "\r\n".join([f"{'POST' if call else 'GET'} {path} HTTP/1.1", *lines, "", ""])
 
 
 def percentile(counts: Mapping[int, int], q: float) -> int:
@@ -423,15 +462,18 @@ class Load:
         rps: float = 100.0,
         url: str | None = None,
         headers: Mapping[str, str] | None = None,
+        call: str = "",
         connections: int = 8,
         report: float = 0.2,
     ) -> None:
-        """``url`` is Traefik's entry point if left out. ``report``: seconds that a snapshot can be behind."""
+        """``url`` is Traefik's entry point if left out. ``report``: seconds that a snapshot can be behind.
+        ``call`` is the path of a gRPC call that each request is."""
         settings = Settings(
             url=url or place.inside_traefik_url,
             host=host,
             rps=rps,
             headers=tuple((headers or {}).items()),
+            call=call,
             connections=connections,
             report=report,
         )
