@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -225,9 +225,11 @@ class Traffic:
     404, or 503 while it knows the Service but not its endpoints). `url` is Traefik's entry point if left out, `call`
     the path of a gRPC call that each request is."""
 
-    def __init__(self, shop: Shop, rps: float = 100, url: str = "", call: str = "") -> None:
+    def __init__(
+        self, shop: Shop, rps: float = 100, url: str = "", call: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         self.shop = shop
-        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None, call=call)
+        self.load = Load(shop.lab, host=shop.host, rps=rps, url=url or None, call=call, headers=headers)
         shop.loads.append(self.load)
         shop.wait(lambda: self._answers_well(rps), "a second of good answers")
         self.began = self.load.snapshot()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -31,11 +33,25 @@ def spec(shop: Shop) -> Json:
     return content
 
 
+def pods_of(shop: Shop, user: str) -> dict[str, set[str]]:
+    """The pods of each version that answer the requests of a user; of nobody in particular without one."""
+    headers = ["-H", f"Host: {shop.host}", *(["-H", f"x-user: {user}"] if user else [])]
+    command = ["curl", "-s", *headers, f"{shop.lab.inside_istio_url}?[1-60]"]
+    answers, _ = shop.lab.spawn(command, stdout=subprocess.PIPE, text=True).communicate(timeout=240)
+    found: dict[str, set[str]] = {}
+    for version, pod in sorted(re.findall(r"version (\S+), pod (\S+)", answers)):
+        found.setdefault(version, set()).add(pod)
+    return found
+
+
 def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_stays(
     shop: Shop, traffic: Traffic, controller: Controller
 ) -> None:
     url = shop.lab.inside_istio_url
     before = spec(shop)
+    hashed = destination_rule()
+    hashed["spec"]["trafficPolicy"] = {"loadBalancer": {"consistentHash": {"httpHeaderName": "x-user"}}}
+    shop.apply(hashed)
     steps: list[Json] = [{"weight": weight, "approve": True} for weight in (0, 10, 50)]
     shop.policy(*steps, {"weight": 100}, route="virtualService", match=[HEADER, COOKIE])
     shop.set_image(V2)
@@ -59,6 +75,9 @@ def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_st
     shop.wait_step(V2, 3)
     assert abs(traffic.share("v2") - 50) < 13
     assert answered(shop, Sent({"Cookie": "a=b; canary=true"}), url) == 100
+    assert list(pods_of(shop, "7")) == ["v1", "v2"]
+    assert max(map(len, pods_of(shop, "7").values())) == 1, "the hash keeps a user at one pod of each version"
+    assert max(map(len, pods_of(shop, "").values())) > 1
     shop.davy("approve", "web")
     shop.wait_phase(V2, "Completed")
     shop.wait_quiet(V2)
