@@ -32,6 +32,7 @@ def cookie(name: str = "canary", **value: object) -> Match:
         cookie(prefix="beta-"),
         Match(query=TextMatch("v e", regex=".*")),
         Match(header=TextMatch("A", exact="1"), cookie=TextMatch("b", present=True), source_labels={"team": "shop"}),
+        Match(source_labels={"team": "shop", "app.kubernetes.io/name": "a_b.c", "empty": ""}),
     ],
 )
 def test_nothing_is_wrong_with(match: Match) -> None:
@@ -43,6 +44,9 @@ def test_nothing_is_wrong_with(match: Match) -> None:
     [
         (Match(), "m", "asks for nothing: give a header or a cookie"),
         (Match(source_labels={}), "m.sourceLabels", "is empty: give at least one label"),
+        (Match(source_labels={"team": "sh op"}), "m.sourceLabels", 'no pod can have the label "team: sh op"'),
+        (Match(source_labels={"-a/b": "c"}), "m.sourceLabels", 'no pod can have the label "-a/b: c"'),
+        (Match(source_labels={"team": "a" * 64}), "m.sourceLabels", "at most 63 letters"),
         (header("", exact="a"), "m.header.name", "is empty: give the header's name"),
         (header("X Canary", exact="a"), "m.header.name", "HTTP allows no ' ' in it"),
         (header("X-Canary:", exact="a"), "m.header.name", "HTTP allows no ':' in it"),

@@ -18,6 +18,10 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """The name of a header or cookie: a token (RFC 9110, 5.6.2; RFC 6265, 4.1.1)."""
 _COOKIE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 """A cookie's value without quotes, spaces, commas, semicolons and backslashes (RFC 6265, 4.1.1)."""
+_LABEL = r"[A-Za-z0-9](?:[-._A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+"""The name of a label, or its value: at most 63 characters (Kubernetes' "Labels and Selectors")."""
+_LABEL_KEY = re.compile(rf"(?:[a-z0-9](?:[-.a-z0-9]{{0,251}}[a-z0-9])?/)?{_LABEL}")
+_LABEL_VALUE = re.compile(rf"(?:{_LABEL})?")
 _FORBIDDEN = frozenset({"host", "connection", "transfer-encoding", "content-length", "upgrade", "te", "trailer"})
 """Headers that steer the connection: proxies change or drop them before any rule sees them."""
 LONGEST = 256
@@ -33,6 +37,13 @@ def problems_of_match(path: str, match: Match) -> Iterator[Problem]:
         )
     if match.source_labels == {}:
         yield Problem(f"{path}.sourceLabels", "is empty: give at least one label, for example {team: shop}")
+    for key, value in (match.source_labels or {}).items():
+        if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
+            yield Problem(
+                f"{path}.sourceLabels",
+                f'no pod can have the label "{key}: {value}": at most 63 letters, digits, -, _ and . (a prefix and / '
+                "before the key), with a letter or digit at both ends",
+            )
     for field, wanted in given:
         yield from _condition(f"{path}.{field}", field, wanted)
 
