@@ -68,7 +68,7 @@ def answering(*answers: bytes) -> Handler:
 def test_a_healthy_server_gets_the_rate_that_was_asked_for_and_loses_nothing() -> None:
     summary = run(answering(OK))
     assert summary.sent == summary.answered == summary.by_version["v1"]
-    assert 55 <= summary.sent <= 61
+    assert 60 <= summary.sent <= 61, "however late: 200 a second for 0.3 s"
     assert (summary.lost, summary.failed) == (0, 0)
     assert 0 < summary.p50_ms <= summary.p99_ms
 
@@ -119,9 +119,8 @@ def test_a_slow_server_does_not_slow_the_load() -> None:
             writer.write(OK)
 
     summary = run(slow, connections=1)
-    # One connection that waited for its answers would send 3 in that time. (How many of the 60 that are due are sent
-    # in time is the machine's affair.)
-    assert summary.sent > 6
+    # One connection that waited for its answers would send 3 in that time.
+    assert 60 <= summary.sent <= 61
     assert summary.p50_ms >= 100
 
 

@@ -335,11 +335,12 @@ class Generator:
         issued = 0
         while not stopping.is_set():
             elapsed = time.perf_counter() - began
-            if settings.seconds is not None and elapsed >= settings.seconds:
-                break
-            while issued / settings.rps <= elapsed:
+            over = settings.seconds is not None and elapsed >= settings.seconds
+            while issued / settings.rps <= min(elapsed, settings.seconds or elapsed):
                 self.issue(began + issued / settings.rps)
                 issued += 1
+            if over:
+                break
             await _pause(stopping, began + issued / settings.rps - time.perf_counter())
         while self.interval.sent + self.total.sent > self._ended():
             self.one_ended.clear()
