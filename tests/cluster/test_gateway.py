@@ -66,23 +66,44 @@ def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_st
     traffic.nothing_lost()
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"parentRefs": [{"name": "web", "sectionName": "https"}]}, "no listener of it has this sectionName or port"),
-        ({"parentRefs": [{"name": "nosuch"}]}, "no controller has answered for it"),
-        ({"rules": [{"backendRefs": [{"name": "web", "namespace": "default", "port": 80}]}]}, "never sends"),
-        ({"rules": [{"backendRefs": [BACKEND, {"name": "x", "namespace": "default", "port": 80}]}]}, "ReferenceGrant"),
-    ],
-)
-def test_what_is_wrong_with_a_route_is_told_before_anything_is_written(
-    shop: Shop, controller: Controller, changed: Json, told: str
+NAMED: Json = GATEWAY | {"metadata": {"name": "named"}}
+NAMED["spec"] = GATEWAY["spec"] | {"listeners": [GATEWAY["spec"]["listeners"][0] | {"hostname": "a.example"}]}
+WRONG: dict[str, tuple[Json, str]] = {
+    "section": (
+        {"parentRefs": [{"name": "web", "sectionName": "https"}]},
+        "no listener of it has this sectionName or port",
+    ),
+    "parent": ({"parentRefs": [{"name": "nosuch"}]}, "no controller has answered for it"),
+    "host": (
+        {"parentRefs": [{"name": "named"}], "hostnames": ["b.example"]},
+        "Gateway named doesn't accept it: no listener of it has a hostname that meets the route's",
+    ),
+    "away": ({"rules": [{"backendRefs": [{"name": "web", "namespace": "default", "port": 80}]}]}, "never sends"),
+    "grant": (
+        {"rules": [{"backendRefs": [BACKEND, {"name": "x", "namespace": "default", "port": 80}]}]},
+        "ReferenceGrant",
+    ),
+}
+
+
+def test_what_is_wrong_with_routes_is_told_all_at_once_before_anything_is_written(
+    shop: Shop, controller: Controller
 ) -> None:
     shop.open(ingress=False, replicas=1)
-    shop.apply(GATEWAY, http_route(shop.host, **changed))
-    shop.policy({"weight": 10}, route="httpRoute", ready=False)
-    shop.wait(lambda: told in shop.davy("status", "web", check=False).stdout, told)
-    assert marks(shop.get("httproute", "web")) == []
+    routes = [http_route(shop.host, **changed) | {"metadata": {"name": name}} for name, (changed, _) in WRONG.items()]
+    shop.apply(GATEWAY, NAMED, *routes)
+    traffic: Json = {"service": "web", "routes": [{"httpRoute": {"name": name}} for name in WRONG]}
+    shop.policy({"weight": 10}, traffic=traffic, ready=False)
+
+    def told() -> bool:
+        said = " ".join(shop.davy("status", "web", check=False).stdout.split())
+        parts = [one for one in said.split("spec.traffic.routes") if "httpRoute.name: " in one]
+        return len(parts) >= len(WRONG) and all(
+            any(f'"{name}"' in part and text in part for part in parts) for name, (_, text) in WRONG.items()
+        )
+
+    shop.wait(told, "each problem, with its route")
+    assert [marks(shop.get("httproute", name)) for name in WRONG] == [[]] * len(WRONG)
 
 
 def test_mirroring_is_refused_where_the_class_has_no_such_feature(

@@ -90,22 +90,29 @@ def test_a_release_takes_effect_step_by_step_and_what_others_change_meanwhile_st
     traffic.nothing_lost()
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"http": [{"route": [{"destination": {"host": "web.default"}}]}]}, "a policy splits in its own namespace"),
-        ({"http": [{"delegate": {"name": "inner"}}]}, "itself but leaves it to inner"),
-        ({"http": [{"route": [{"destination": {"host": "web", "subset": "v1"}}]}]}, "no DestinationRule"),
-    ],
-)
-def test_what_is_wrong_with_a_virtual_service_is_told_before_anything_is_written(
-    shop: Shop, controller: Controller, changed: Json, told: str
+WRONG: dict[str, tuple[Json, str]] = {
+    "away": ({"route": [{"destination": {"host": "web.default"}}]}, "a policy splits in its own namespace"),
+    "outer": ({"delegate": {"name": "inner"}}, "itself but leaves it to inner"),
+    "subset": ({"route": [{"destination": {"host": "web", "subset": "v1"}}]}, "no DestinationRule"),
+}
+
+
+def test_what_is_wrong_with_virtual_services_is_told_all_at_once_before_anything_is_written(
+    shop: Shop, controller: Controller
 ) -> None:
     shop.open(ingress=False, replicas=1)
-    shop.apply(EDGE, virtual_service(shop, **changed))
-    shop.policy({"weight": 10}, route="virtualService", ready=False)
-    shop.wait(lambda: told in " ".join(shop.davy("status", "web", check=False).stdout.split()), told)
-    assert marks(shop.get("virtualservice", "web")) == []
+    made = [virtual_service(shop, http=[http]) | {"metadata": {"name": name}} for name, (http, _) in WRONG.items()]
+    shop.apply(EDGE, *made)
+    routed: Json = {"service": "web", "routes": [{"virtualService": {"name": name}} for name in WRONG]}
+    shop.policy({"weight": 10}, traffic=routed, ready=False)
+
+    def told() -> bool:
+        said = " ".join(shop.davy("status", "web", check=False).stdout.split())
+        parts = said.split("spec.traffic.routes")
+        return all(any(f'"{name}"' in part and text in part for part in parts) for name, (_, text) in WRONG.items())
+
+    shop.wait(told, "each problem, with its VirtualService")
+    assert [marks(shop.get("virtualservice", name)) for name in WRONG] == [[]] * len(WRONG)
 
 
 def test_by_subsets_a_rule_that_hides_them_takes_the_release_back_and_refuses_the_next(
