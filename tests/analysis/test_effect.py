@@ -163,6 +163,16 @@ def test_with_testers_the_share_is_compared_with_the_one_before() -> None:
     assert seen_after(told, lambda _: 0.44, requests=200, looks=200, seed=1)
 
 
+def test_where_the_share_before_is_not_known_it_is_seen_that_the_canary_still_gets_requests_and_no_more() -> None:
+    told = claim(0.5, 0.0, None, sure=False, all_of_it=True)
+    assert told == Claim(0.1, 0.0, sure=False)
+    state = take(State(), told, Interval(0.5, 40, 3))
+    assert answer(state, WINDOW) == "against"
+    for _ in range(4):
+        state = take(state, told, Interval(0.5, 40, 0))
+    assert answer(state, WINDOW) != "against"
+
+
 def test_where_half_of_the_requests_come_past_the_routes_half_of_the_share_is_waited_for() -> None:
     told = claim(0.1, 0.5, of(0.05))
     assert told is not None

@@ -214,6 +214,27 @@ async def test_a_rollback_deletes_the_pods_once_they_get_nothing(rig: Rig) -> No
     assert 1.5 < rig.clock.passed - begun < 4.5
 
 
+async def test_a_rollback_after_a_restart_waits_while_clients_that_a_cookie_keeps_reach_the_canary(rig: Rig) -> None:
+    kept = ingress()
+    kept["metadata"]["annotations"] = {"nginx.ingress.kubernetes.io/affinity": "cookie"}
+    spec = policy(**{**ROUTED, "steps": [{"weight": 50, "hold": "1h"}]})
+    await rig.start(deployment(), service(), kept, spec, counters=Proxies(rig))
+    rig.set_image("hellok8s:v2")
+    await rig.clock.advance(30)
+    assert rig.release["status"]["step"] == 1
+    await rig.stop(*rig.controller_tasks)
+    proxies = Proxies(rig, delay=12)
+    proxies._shares = [(0, 0.5)]
+    await rig.restart(counters=proxies)
+    name = rig.release["metadata"]["name"]
+    rig.api.change(Ref("Release", NAMESPACE, name), {"spec": {"abort": {"by": "me"}}})
+    await rig.clock.advance(11)
+    assert rig.api.objects[Ref("ReplicaSet", NAMESPACE, name)], "longer than the settling time, since requests say so"
+    assert rig.phase == "RollingBack"
+    await rig.clock.advance(6)
+    assert rig.phase == "RolledBack"
+
+
 async def test_a_weight_that_others_change_is_put_right_and_counted(rig: Rig) -> None:
     await started(rig, Proxies(rig), hold="1h")
     await rig.clock.advance(10)

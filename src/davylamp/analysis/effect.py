@@ -30,6 +30,8 @@ STRAY = 0.005
 """Share of requests on the wrong side that a split to one side alone may still have: those that were under way."""
 ENOUGH = 200
 """Requests that a measured share before the change must rest on."""
+LITTLE = 0.1
+"""The share before that is taken for one that nobody knows, where the canary is to get nothing."""
 BEFORE = 2.33
 """Standard errors by which a share before the change may have been measured too low or too high: 1 %."""
 DOUBT = math.log(10)
@@ -47,6 +49,8 @@ class Claim(msgspec.Struct, frozen=True):
 
     before: float
     after: float
+    sure: bool = True
+    """False: nobody knows how it was before. It can be told then that the canary gets requests still, and no more."""
 
     @property
     def boundary(self) -> float:
@@ -89,12 +93,14 @@ def claim(
     counted before the change. They tell who else there is: clients that are chosen whatever the weight, and requests
     that come past the routes. Where there are enough of them, the share before is the measured one, and `after` is
     corrected alike, unless the change moves `all_of_it`. Without them `before` is believed, if it is `sure` that nobody
-    is chosen. Then more cannot have reached the canary, and a count of more is of something else.
+    is chosen. Then more cannot have reached the canary, and a count of more is of something else. Where it is neither
+    known nor measured, it can still be seen whether the canary gets nothing, if that is what should be.
     """
     total = sum(measured) if measured is not None else 0
     seen = measured[1] / total if measured is not None and total >= ENOUGH else None
     if seen is None or (sure and seen > before):
-        return _apart(before, after) if sure else None
+        nothing = Claim(LITTLE, after, sure=False) if all_of_it and after == 0 else None
+        return _apart(before, after) if sure else nothing
     if not all_of_it and before < 1:
         chosen = (seen - before) / (1 - before)
         after = chosen + (1 - chosen) * after if seen >= before else after * seen / before

@@ -276,6 +276,8 @@ def _claim(awaited: Awaited, counted: Interval | None) -> Claim | None:
 def _observed(state: effect.State, claim: Claim, began: Observation, now: datetime, canary_counts: bool) -> Observation:
     window = began.awaited.settle / 2
     answer = effect.answer(state, window)
+    if answer == "seen" and not claim.sure:
+        answer = "unclear"
     if answer == "seen":
         seconds = (now - began.asked).total_seconds()
         return msgspec.structs.replace(
