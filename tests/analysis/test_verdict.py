@@ -10,7 +10,7 @@ import pytest
 from davylamp.analysis import counts as c
 from davylamp.analysis import look as lk
 from davylamp.analysis.rules import Check, Rules
-from davylamp.analysis.verdict import Answer, Finding, Verdict, verdict
+from davylamp.analysis.verdict import Answer, Finding, Verdict, pending, verdict
 from davylamp.analysis.wording import number
 from tests.analysis.traffic import events, latencies, looks
 
@@ -271,6 +271,14 @@ def test_a_threshold_must_be_missed_several_times_in_a_row() -> None:
         Answer.WORSE,
         "queue: 11; at most 10 is asked for, 3 times in a row outside",
     )
+
+
+def test_a_threshold_that_is_missed_but_not_often_enough_yet_is_waited_for() -> None:
+    rules = Rules((Check("queue", "threshold", most=10),))
+    state = lk.begin(rules, 0.0)
+    for t, (value, waits) in enumerate([(9, False), (11, True), (12, True), (9, False)]):
+        state = lk.look(state, rules, "queue", c.Value(10.0 * t, 10.0 * t + 10, float(value)))
+        assert pending(state, rules, 10.0 * t + 10) is waits
 
 
 def test_what_somebody_else_decided_decides() -> None:

@@ -130,6 +130,6 @@ def test_the_simulations_of_latency_compute_what_a_release_does() -> None:
             alone = made is canary and t < bench.BEFORE
             rows = [] if alone else made[0, t].tolist()
             sides.append(tuple(c.Histogram(f"p{i}", bench.BOUNDS, tuple(row)) for i, row in enumerate(rows)))
-        state = lk.look(state, rules, "latency", c.Latencies(10.0 * t, 10.0 * t + 10, *sides))
+        state = lk.look(state, rules, "latency", c.Latencies(10.0 * t, 10.0 * t + 10, sides[0], sides[1]))
     simulated = bench.by_bounds(stable, canary, 1.25)[0, 19 - bench.BEFORE]
     assert state.checks["latency"].evidence == pytest.approx(simulated)

@@ -8,53 +8,13 @@ from typing import Any
 
 import pytest
 
-from davylamp.analysis import counts as c
-from davylamp.api.types import Release
 from davylamp.controller.analyst import pause
 from davylamp.core.actions import Ref
-from davylamp.signals.feedback import Box
-from davylamp.signals.gather import Look, Pods
+from tests.controller.made import Made
 from tests.controller.rig import Rig
 from tests.kube.controllers import NAMESPACE, ROUTED, deployment, ingress, policy, service
 
 STEPS = {"steps": [{"weight": 50, "hold": "30s"}, {"weight": 100}]}
-
-
-class Made:
-    """Stands for the pods' answers: requests and failures a second, of stable and the canary. None: no answer."""
-
-    def __init__(self) -> None:
-        self.rates: tuple[float, float, float, float] | None = (450, 0.0, 450, 0.0)
-        self.looks: list[float] = []
-        self.opened = 0
-        self.box: Box | None = None
-        self._until: float | None = None
-        self._due = [0.0] * 4
-        """Parts of a request or failure."""
-
-    async def open(self, release: Release, pods: Pods, container: str, now: float) -> Made:
-        self.opened += 1
-        self._until = None
-        return self
-
-    async def look(self, release: Release, pods: Pods, now: float) -> Look:
-        self.looks.append(now)
-        until, self._until = self._until, now
-        if self.rates is None:
-            self._until = None
-            return Look((), ("pod web-1: connection refused",))
-        if until is None or now <= until:
-            return Look((), ())
-        for place, rate in enumerate(self.rates):
-            self._due[place] += rate * (now - until)
-        n0, k0, n1, k1 = (int(due + 1e-6) for due in self._due)
-        self._due = [due - int(due + 1e-6) for due in self._due]
-        return Look((("errors", c.Events(until, now, (c.Pod("a", n0, k0),), (c.Pod("b", n1, k1),))),), ())
-
-    def explained(self, message: str) -> str:
-        return message
-
-    async def close(self) -> None: ...
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ def test_a_restart_goes_on_bit_for_bit() -> None:
         broken.take(events(number, canary=canary), 1010 + 10 * number)
         broken = gone_on(broken, ERRORS, 1010 + 10 * number)
     assert broken.patch() == whole.patch()
-    assert broken.judgement == whole.judgement
+    assert broken.judgement.missed, "it has not looked yet"
+    assert msgspec.structs.replace(broken.judgement, missed=False) == whole.judgement
 
 
 def test_other_checks_than_those_that_were_written_begin_anew() -> None:
@@ -76,6 +77,55 @@ def test_data_that_stays_away_makes_blind_and_is_no_evidence() -> None:
     assert not findings.judgement.blind
 
 
+def test_a_look_without_data_is_known_at_once_and_the_third_in_a_row_makes_blind() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    for number in range(30):
+        findings.take(events(number), 1010 + 10 * number)
+    assert (findings.judgement.good_enough, findings.judgement.missed) == (True, False)
+    refused = Look((), ("pod b: connection refused",))
+    findings.take(refused, 1310)
+    assert (findings.judgement.good_enough, findings.judgement.missed) == (True, True)
+    findings.take(msgspec.structs.replace(refused, idle=frozenset({"errors"})), 1315)
+    assert not findings.judgement.blind, "nobody was asked"
+    findings.take(refused, 1320)
+    assert findings.judgement.good_enough
+    findings.take(refused, 1330)
+    judgement = findings.judgement
+    assert (judgement.good_enough, judgement.missed, judgement.blind) == (False, True, True)
+    assert judgement.message == "errors: no data for 30 s; the evidence so far is kept (pod b: connection refused)"
+    stable_only = msgspec.structs.replace(events(33).counts[0][1], canary=())
+    findings.take(Look((("errors", stable_only),), ()), 1340)
+    assert findings.judgement.blind, "nothing was measured of the canary"
+    findings.take(events(34), 1350)
+    assert (findings.judgement.good_enough, findings.judgement.missed) == (True, False)
+
+
+def test_a_minute_without_requests_of_the_canary_is_one_without_data() -> None:
+    findings = Findings(ERRORS, None, 1000)
+    for number in range(30):
+        findings.take(events(number), 1010 + 10 * number)
+    for number in range(30, 36):
+        findings.take(events(number, canary=(0, 0)), 1010 + 10 * number)
+        assert (findings.judgement.good_enough, findings.judgement.missed) == (True, False)
+    findings.take(events(36, canary=(0, 0)), 1370)
+    assert findings.judgement.blind
+    assert findings.judgement.message == "errors: no data for 70 s; the evidence so far is kept"
+    findings.take(events(37), 1380)
+    assert findings.judgement.good_enough
+
+
+def test_measurements_that_come_every_two_minutes_are_data_all_the_time() -> None:
+    findings, idle = Findings(ERRORS, None, 1000), Look((), (), frozenset({"errors"}))
+    for number in range(5):
+        rare = c.Events(1000.0 + 120 * number, 1120.0 + 120 * number, (c.Pod("a", 900),), (c.Pod("b", 100),))
+        findings.take(Look((("errors", rare),), ()), rare.end)
+        for later in range(10, 120, 10):
+            findings.take(idle, rare.end + later)
+            assert not findings.judgement.blind
+    findings.take(idle, 1600 + 310)
+    assert findings.judgement.blind
+
+
 def test_where_only_one_version_is_measured_there_is_no_data() -> None:
     findings = Findings(ERRORS, None, 1000)
     for number in range(3):
@@ -103,7 +153,8 @@ def test_a_job_that_runs_is_waited_for_and_the_other_checks_judge_meanwhile() ->
         judgement = findings.judgement
         assert (judgement.blind, judgement.pending, judgement.message) == (False, True, running)
         assert (findings.status.answer, findings.status.pending) == ("not enough data", True)
-    assert gone_on(findings, analysis, 1120).judgement == findings.judgement
+    after = gone_on(findings, analysis, 1120).judgement
+    assert after == msgspec.structs.replace(findings.judgement, missed=True)
     away = Findings(analysis, AnalysisStatus(**_fields(findings)), 1120)
     away.take(events(12), 1130)
     for number in range(13, 21):

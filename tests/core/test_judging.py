@@ -17,6 +17,7 @@ GOOD = Judgement(good_enough=True, message="errors: none in 9,000 canary request
 WORSE = Judgement(worse=True, message="errors 13 times stable's (at least 2.2), from 600 canary requests")
 UNCLEAR = Judgement(message="not enough data yet: errors needs about 1,400 more canary requests, 2 min at this rate")
 PENDING = Judgement(pending=True, message="smoke: Job web-7f6b13-1-smoke-1 is running")
+MISSED = Judgement(good_enough=True, missed=True, message="errors: none in 9,000 canary requests")
 BLIND = Judgement(blind=True, message="errors: no data for 75 s; the evidence so far is kept")
 
 
@@ -65,6 +66,9 @@ def test_a_canary_that_is_worse_is_taken_back_in_the_verdicts_words(leave_when: 
         ("notWorse", UNCLEAR, 61, True),
         ("notWorse", BLIND, 600, False),
         ("notWorse", PENDING, 600, False),
+        ("notWorse", MISSED, 600, False),
+        ("held", MISSED, 600, False),
+        ("confident", MISSED, 600, False),
         ("held", PENDING, 600, False),
         ("notWorse", None, 600, False),
         ("held", None, 600, False),
@@ -91,15 +95,18 @@ def test_a_verdict_that_is_unsettled_while_the_next_step_comes_turns_nothing_bac
     assert step(cluster) == 2, "the second step waits for data"
 
 
-def test_an_outage_is_no_verdict_whatever_is_to_be_done_without_one() -> None:
-    for unclear in ("goOn", "takeBack"):
-        cluster = in_step_one(BLIND, atMost="5m", whenUnclear=unclear)
-        cluster.now += timedelta(hours=2)
-        assert cluster.run().reason == "NoData"
-        assert step(cluster) == 1
-        cluster.judgement = GOOD
-        cluster.run()
-        assert cluster.phase() == "Completed"
+@pytest.mark.parametrize("unclear", ["goOn", "takeBack"])
+@pytest.mark.parametrize(("judgement", "reason"), [(BLIND, "NoData"), (MISSED, "AwaitingVerdict")])
+def test_an_outage_is_no_verdict_whatever_is_to_be_done_without_one(
+    judgement: Judgement, reason: str, unclear: str
+) -> None:
+    cluster = in_step_one(judgement, atMost="5m", whenUnclear=unclear)
+    cluster.now += timedelta(hours=2)
+    assert cluster.run().reason == reason
+    assert step(cluster) == 1
+    cluster.judgement = GOOD
+    cluster.run()
+    assert cluster.phase() == "Completed"
 
 
 @pytest.mark.parametrize(("unclear", "phase"), [("goOn", "Completed"), ("takeBack", "RolledBack")])

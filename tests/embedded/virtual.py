@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from davylamp.controller.analyst import Opens
 from davylamp.controller.loop import Controller
 from davylamp.controller.metrics import Metrics
 from davylamp.embedded.clock import LoopClock
@@ -58,10 +59,13 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(clock: LoopClock, behave: Behave = lambda pod: Course(), **options: Any) -> AsyncIterator[World]:
+async def world(
+    clock: LoopClock, behave: Behave = lambda pod: Course(), *, lookers: Opens | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """`lookers` make up the measurements that releases are judged by."""
     async with Cluster(clock, behave=behave, **options) as cluster:
         cluster.install_davylamp()
         here = World(cluster)
         here.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, INGRESS_CLASS)
-        async with running(Controller(cluster.api(CONTROLLER), clock, Metrics(clock))):
+        async with running(Controller(cluster.api(CONTROLLER), clock, Metrics(clock), lookers=lookers)):
             yield here

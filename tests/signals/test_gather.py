@@ -254,6 +254,10 @@ async def test_a_webhook_fails_after_as_many_failures_in_a_row_as_the_policy_say
         taken = dict((await gatherer.look(1000 + 10 * number, pods(shop[1]), FACTS)).counts)
         outcome = taken.get("webhook")
         said.append(outcome.passed if isinstance(outcome, Outcome) else None)
+        if number == 2:
+            assert isinstance(outcome, Outcome)
+            assert outcome.message.startswith("webhook: 1 of 2 failures in a row, http://")
+        assert (status == 503) is (outcome is None), "no verdict is an outage, a failure is not"
     assert said == [True, True, None, True, None, None, False]
 
 
@@ -267,9 +271,10 @@ async def test_what_pods_are_asked_more_often_than_an_interval_is_not_asked_of_o
     for at in range(1000, 1022, 2):
         taken = dict((await gatherer.look(at, pods(shop[1]), FACTS)).counts)
         counted += "errors" in taken
-        failed += [at] if "webhook" in taken else []
+        if isinstance(outcome := taken.get("webhook"), Outcome):
+            failed.append((at, outcome.passed))
     assert counted == 10
-    assert failed == [1020], "three intervals in a row"
+    assert failed == [(1000, None), (1010, None), (1020, False)], "three intervals in a row"
     shop[0].gate = 503
     for at in (1030, 1032):
         (said,) = (await gatherer.look(at, pods(shop[1]), FACTS)).problems
@@ -371,7 +376,8 @@ async def test_a_job_is_waited_for_and_its_end_holds_from_then_on(
     jobs = Jobs()
     gatherer = Gatherer(analysis(shop[1], JOB), session, {}, 990, run=jobs.run, uid="uid-1")
     before = msgspec.structs.replace(FACTS, step=0)
-    assert await gatherer.look(1000, pods(shop[1]), before) == Look((), ()), "the canary gets no requests yet"
+    found = await gatherer.look(1000, pods(shop[1]), before)
+    assert found == Look((), (), frozenset({"webhook", "job"})), "the canary gets no requests yet"
     jobs.refused = True
     refused = await gatherer.look(1010, pods(shop[1]), FACTS)
     assert refused.problems == ("job: its Job can't be run: forbidden",)
@@ -382,8 +388,8 @@ async def test_a_job_is_waited_for_and_its_end_holds_from_then_on(
     jobs.conditions = [{"type": condition, "status": "True", "message": "exit code 3"}]
     for at in (1030, 1040):
         counted = dict((await gatherer.look(at, pods(shop[1]), FACTS)).counts)
-        found = counted["job"]
-        assert isinstance(found, Outcome)
-        assert (found.start, found.end, found.passed) == (at - 10, at, passed)
+        outcome = counted["job"]
+        assert isinstance(outcome, Outcome)
+        assert (outcome.start, outcome.end, outcome.passed) == (at - 10, at, passed)
         assert "webhook" in counted
     assert len(jobs.made) == 2, "nobody asks for what is known"

@@ -82,13 +82,15 @@ class Events(msgspec.Struct, frozen=True, tag="events", omit_defaults=True):
     """The canary was given all of the requests, so that stable's come from before (a health check doesn't count)."""
 
 
-class Latencies(msgspec.Struct, frozen=True, tag="latencies"):
+class Latencies(msgspec.Struct, frozen=True, tag="latencies", omit_defaults=True):
     """Histograms of durations. Versions and pods may have different buckets: bounds in common are compared."""
 
     start: float
     end: float
     stable: tuple[Histogram, ...]
     canary: tuple[Histogram, ...]
+    alone: bool = False
+    """As in `Events`."""
 
 
 class Logs(msgspec.Struct, frozen=True, tag="logs"):
@@ -146,6 +148,25 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
 
 Counts = Events | Latencies | Logs | Feedback | Samples | Value | Outcome
+
+
+def sides(counts: Counts) -> tuple[bool, bool]:
+    """Whether both versions were measured, and whether there is something to compare: both served, say."""
+    match counts:
+        case Events() | Latencies():
+            stable, canary = _served(counts.stable), _served(counts.canary)
+            return bool(counts.stable and counts.canary), canary and (stable or counts.alone)
+        case Logs():
+            both = counts.stable_pods > 0 and counts.canary_pods > 0
+        case Samples():
+            both = bool(counts.stable and counts.canary)
+        case _:
+            both = True
+    return both, both
+
+
+def _served(pods: tuple[Pod | Histogram, ...]) -> bool:
+    return any(pod.requests if isinstance(pod, Pod) else any(pod.counts) for pod in pods)
 
 
 def validate(counts: Counts) -> None:

@@ -54,6 +54,13 @@ class Seen(msgspec.Struct, frozen=True, dict=True):
     cold: Cold = Cold()
     note: str = ""
     """Why the last interval was not counted; empty if it was."""
+    data: float | None = None
+    """End of the last interval in which there was something to compare: both versions served, wrote or had values."""
+    every: float = 0.0
+    """Seconds of the last interval."""
+    missed: int = 0
+    """Looks since then, one after the other, that brought no measurement of both versions. That nobody asked anything
+    of a version is a measurement."""
 
     @functools.cached_property
     def everything(self) -> float:
@@ -132,12 +139,29 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
             raise latency.Unusable(f"the interval began at {counts.start:.3f}, before the canary at {state.began:.3f}")
         after, cold = _step(seen.state, counts, check, rule, state)
     except latency.Unusable as problem:
-        note = msgspec.structs.replace(seen, note=str(problem)[:_NOTE])
+        note = msgspec.structs.replace(seen, note=str(problem)[:_NOTE], missed=seen.missed + 1)
         return msgspec.structs.replace(state, checks=state.checks | {name: note})
     pods = _pods(counts)
-    now = Seen(after, counts.end, seen.pods if pods is None else pods, _left_out(seen.cold, cold, counts))
+    measured, compared = c.sides(counts)
+    now = Seen(
+        after,
+        counts.end,
+        seen.pods if pods is None else pods,
+        _left_out(seen.cold, cold, counts),
+        data=counts.end if compared else seen.data,
+        every=counts.end - counts.start,
+        missed=0 if measured else seen.missed + 1,
+    )
     checks = state.checks | {name: now}
     return State(state.began, checks, state.crossed or _crossing(checks, rule, counts.end))
+
+
+def miss(state: State, names: Iterable[str]) -> State:
+    """The state after a look that brought nothing of these checks. That is no evidence, but it is remembered."""
+    missed = {
+        name: msgspec.structs.replace(seen, missed=seen.missed + 1) for name in names if (seen := state.checks[name])
+    }
+    return msgspec.structs.replace(state, checks=state.checks | missed)
 
 
 def replay(rule: Rules, began: float, recorded: Iterable[tuple[str, c.Counts]]) -> State:

@@ -13,8 +13,6 @@ Kind = Literal["errors", "latency", "logs", "feedback", "metric", "threshold", "
 _WEIGHTS: dict[Kind, float] = {"errors": 0.5, "latency": 0.2, "logs": 0.2, "feedback": 0.1, "metric": 0.2}
 """The kinds that share the budget of false alarms; thresholds and outcomes are decided by what the user said. Errors
 have the most, since they need it: what is slow shows within less than a minute, and a smaller part costs it seconds."""
-_BOUNDED: frozenset[Kind] = frozenset({"errors", "latency", "metric", "threshold", "outcome"})
-"""Those that must be shown good before a release is. Complaints and log lines may never come."""
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,6 +49,9 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """A share of failures that is good enough whatever stable's is."""
     stale: float = 60.0
     """Seconds without data of a check after which nothing is called good enough."""
+    misses: int = 3
+    """Looks in a row that bring no measurement of a check, after which nothing is either. One that fails costs two:
+    the next finds the counters' new beginning."""
     warm_up: float = 60.0
     """Seconds from a pod's first request in which an interval is left out if the pod is plainly worse than stable."""
 
@@ -69,9 +70,9 @@ def statistical(check: Check) -> bool:
     return check.kind in _WEIGHTS
 
 
-def bounded(check: Check) -> bool:
-    """Whether GOOD ENOUGH needs this check's consent."""
-    return check.kind in _BOUNDED
+def measured(check: Check) -> bool:
+    """Whether the check is blind where nothing is measured. Of users nobody knows whether they would complain."""
+    return check.kind != "feedback"
 
 
 def weights(rules: Rules) -> dict[str, float]:

@@ -105,16 +105,42 @@ def _pending(seen: Seen) -> float:
 
 
 def pending(state: State, rule: Rules, now: float) -> bool:
-    """Whether a check elsewhere (a Job that runs) has yet to say what it finds."""
-    return any(
-        isinstance(seen.state, others.Judged) and seen.state.passed is None and not without_data(seen, rule, now)
-        for seen in state.checks.values()
-    )
+    """Whether a check has yet to say what it finds: a Job that runs, or what has failed, but not often enough yet."""
+    return any(_undecided(seen.state) and not without_data(seen, rule, now) for seen in state.checks.values())
+
+
+def _undecided(state: CheckState) -> bool:
+    match state:
+        case others.Judged(passed=passed):
+            return passed is None
+        case others.Threshold(outside=outside):
+            return outside > 0
+    return False
+
+
+def missed(state: State, rule: Rules) -> bool:
+    """Whether the newest look at a check has brought no measurement."""
+    return any(state.checks[check.name].missed for check in rule.checks if rules.measured(check))
+
+
+def blind(state: State, rule: Rules, now: float) -> bool:
+    """Whether a check that needs data has none."""
+    needed = [state.checks[check.name] for check in rule.checks if rules.measured(check)]
+    return any(without_data(seen, rule, now) for seen in needed)
 
 
 def without_data(seen: Seen, rule: Rules, now: float) -> bool:
     """Whether a check has had no data for too long, or never: of one version alone there is nothing to compare."""
-    return seen.until is None or now - seen.until > rule.stale or _uncompared(seen.state)
+    return _dark(seen, rule, now) or _uncompared(seen.state)
+
+
+def _dark(seen: Seen, rule: Rules, now: float) -> bool:
+    return seen.data is None or seen.missed >= rule.misses or now - seen.data > _patience(seen, rule)
+
+
+def _patience(seen: Seen, rule: Rules) -> float:
+    """Where measurements are rare, longer than usual: one may be late, but the second is awaited."""
+    return max(rule.stale, 2.5 * seen.every)
 
 
 def _uncompared(state: CheckState) -> bool:
@@ -132,7 +158,7 @@ def _answer(state: State, rule: Rules, findings: tuple[Finding, ...], now: float
     waiting = [finding for finding in findings if not finding.good]
     if not waiting:
         return Answer.GOOD_ENOUGH, ""
-    needed = {check.name for check in rule.checks if rules.bounded(check)}
+    needed = {check.name for check in rule.checks if rules.measured(check)}
     dark = {name for name in needed if without_data(state.checks[name], rule, now)}
     longest = max(waiting, key=lambda f: (f.check in dark, f.to_good.seconds if f.to_good else math.inf))
     return Answer.NOT_ENOUGH_DATA, longest.check
@@ -141,8 +167,7 @@ def _answer(state: State, rule: Rules, findings: tuple[Finding, ...], now: float
 def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> Finding:
     part = rule.parts.get(check.name)
     needed = math.inf if part is None else math.exp(-part) / rule.false_alarms
-    fresh = seen.until is not None and now - seen.until <= rule.stale and not seen.note
-    good = fresh and _content(check, seen.state, rule)
+    good = not _dark(seen, rule, now) and not seen.note and _content(check, seen.state, rule)
     cold = (seen.cold.requests, seen.cold.failures)
     tally = seen.state.duel.tally if isinstance(seen.state, _COUNTED) else _NOTHING
     found = Finding(
@@ -229,8 +254,8 @@ def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:
         return f"{found.check}: the last interval could not be used: {seen.note}"
     if seen.until is None:
         return f"{found.check}: no data yet"
-    if now - seen.until > rule.stale:
-        return f"{found.check}: no data for {now - seen.until:.0f} s; the evidence so far is kept"
+    if seen.data is not None and _dark(seen, rule, now):
+        return f"{found.check}: no data for {now - seen.data:.0f} s; the evidence so far is kept"
     if isinstance(seen.state, others.Judged):
         return found.message
     if seen.aside > _WORTH:

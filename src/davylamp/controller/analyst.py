@@ -48,6 +48,8 @@ AWAITED = 60.0
 """Seconds for which the canary's first request is looked out for, and"""
 EARLY = 60.0
 """seconds from then on in which one wants to know soon."""
+SLOW = 10.0
+"""Seconds after which a look that goes on is one without data so far."""
 LONGEST = 60.0
 """Seconds that a look may take."""
 
@@ -80,6 +82,10 @@ class _Analysis:
         self.looker: Looker | None = None
         self.timer: Timer | None = None
         self.task: asyncio.Task[None] | None = None
+        self.aside: asyncio.Task[None] | None = None
+        """What tells that the look goes on."""
+        self.since = 0.0
+        """When the last look began,"""
         self.began: float | None = None
         """When the first look was made,"""
         self.met: float | None = None
@@ -182,9 +188,9 @@ class Analyst:
         self._pods.drop(found.stable)
 
     async def _closed(self, found: _Analysis) -> None:
-        if found.task is not None:
-            found.task.cancel()
-            await asyncio.gather(found.task, return_exceptions=True)
+        for task in filter(None, (found.task, found.aside)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if found.looker is not None:
             await found.looker.close()
 
@@ -196,11 +202,18 @@ class Analyst:
 
     def _tick(self, key: Ref, found: _Analysis) -> None:
         """One look now, unless the last one is still going on; the next one an interval later."""
-        known = found.task is None or found.task.done()
+        idle = found.task is None or found.task.done()
         pods = self._of(found)
         self._wind(key, found, self._pause(found) if pods is not None else min(SOON, found.interval))
-        if known and pods is not None:
+        if idle and pods is not None:
+            found.since = self._clock.time()
             found.task = asyncio.create_task(self._look(key, found, pods), name=f"look at {found.name}")
+        elif not idle and (taken := self._clock.time() - found.since) >= SLOW:
+            # Whatever it will bring, until then there is no data.
+            before = found.findings.judgement
+            found.findings.take(Look((), (f"the look has taken {taken:.0f} s so far",)), self._now)
+            if found.aside is None or found.aside.done():
+                found.aside = asyncio.create_task(self._follow_up(key, found, before, write=False))
 
     def _pause(self, found: _Analysis) -> float:
         return pause(found.interval, found.wanted(self._clock.time()), len(self._under_way))
@@ -249,15 +262,20 @@ class Analyst:
         found.findings.take(seen, self._now, explained, told=due and in_effect, alone=_alone(release))
         self._metrics.looks.labels(outcome).inc()
         self._metrics.look_seconds.observe(self._clock.time() - began)
-        after = found.findings.judgement
         if found.findings.tense and not tense and self._under_way.get(key) is found:
             self._wind(key, found, self._pause(found))
+        await self._follow_up(key, found, before, write=due and in_effect)
+
+    async def _follow_up(self, key: Ref, found: _Analysis, before: Judgement, *, write: bool) -> None:
+        """What is to be done about a judgement that was another one `before`."""
+        after = found.findings.judgement
         changed = decided(before) != decided(after)
         if changed:
             log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
-        if in_effect and (changed or due):
+        release = self._release(key.namespace, found.name)
+        if write or (changed and release is not None and release.status.step > 0):
             await self._tell(key, found)
-        if changed:
+        if changed or before.missed != after.missed:
             self._wake(key)
 
     async def _seen(self, found: _Analysis, release: Release, pods: Pods) -> tuple[Look, str]:

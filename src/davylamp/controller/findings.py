@@ -16,9 +16,9 @@ import msgspec
 
 from davylamp.analysis import counts as c
 from davylamp.analysis import latency
-from davylamp.analysis import rules as r
-from davylamp.analysis.look import State, begin, look, without_limits
-from davylamp.analysis.verdict import Answer, Finding, Verdict, pending, tense, verdict, without_data
+from davylamp.analysis.look import State, begin, look, miss, without_limits
+from davylamp.analysis.rules import Rules
+from davylamp.analysis.verdict import Answer, Finding, Verdict, blind, missed, pending, tense, verdict
 from davylamp.api.analysis import Analysis
 from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, Slower, points_of
 from davylamp.core.world import Judgement
@@ -84,7 +84,8 @@ class Findings:
         self.looks = self.status.looks
         self._history: list[list[Point]] = _points(self.status.history)
         self._details = _details(self._history, {check.name for check in self.rules.checks if check.kind == "latency"})
-        self.judgement = self._judged(verdict(self.state, self.rules, now), now)
+        # What was written is the view of a process that is gone: no step ends before this one has seen something.
+        self.judgement = msgspec.structs.replace(self._judged(verdict(self.state, self.rules, now), now), missed=True)
 
     def take(
         self,
@@ -101,24 +102,30 @@ class Findings:
         traffic."""
         problems = list(found.problems)
         slower: dict[str, Slower] = {}
+        brought = set(found.idle)
         for name, counts in found.counts:
-            if isinstance(counts, c.Events) and alone is not None and counts.start >= alone:
+            if isinstance(counts, c.Events | c.Latencies) and alone is not None and counts.start >= alone:
                 counts = msgspec.structs.replace(counts, alone=True)
             try:
                 self.state = look(self.state, self.rules, name, counts)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
                 continue
+            brought.add(name)
             self._serve(counts)
             seen = self.state.checks[name]
             if not self._detailed or seen.note:
                 continue
             if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency):
                 slower[name] = _slower(latency.brought(seen.state, counts, self.rules))
+        self.state = miss(self.state, self.state.checks.keys() - brought)
         said = verdict(self.state, self.rules, now, told=told)
         self._remember(said, now, slower)
         if not told:
-            if decided(self._judged(said, now)) == decided(self.judgement):
+            judgement = self._judged(said, now)
+            if decided(judgement) == decided(self.judgement):
+                if judgement.missed != self.judgement.missed:
+                    self.judgement = msgspec.structs.replace(self.judgement, missed=judgement.missed)
                 return said
             said = verdict(self.state, self.rules, now)
         said = _explained(said, explained)
@@ -151,22 +158,18 @@ class Findings:
                 self._canary.latencies(counts.canary)
 
     def _judged(self, said: Verdict, now: float, problems: tuple[str, ...] = ()) -> Judgement:
-        blind = said.answer is Answer.NOT_ENOUGH_DATA and self._blind(now)
+        dark = said.answer is Answer.NOT_ENOUGH_DATA and blind(self.state, self.rules, now)
         message = said.message
-        if blind and problems:
+        if dark and problems:
             message = f"{message} ({problems[0]})"
         return Judgement(
             worse=said.answer is Answer.WORSE,
             good_enough=said.answer is Answer.GOOD_ENOUGH,
-            blind=blind,
+            blind=dark,
             message=message[:_LONG],
             pending=said.answer is Answer.NOT_ENOUGH_DATA and pending(self.state, self.rules, now),
+            missed=missed(self.state, self.rules),
         )
-
-    def _blind(self, now: float) -> bool:
-        """Whether a check that a good verdict needs has had no data for `stale` seconds, or never."""
-        needed = [self.state.checks[check.name] for check in self.rules.checks if r.bounded(check)]
-        return any(without_data(seen, self.rules, now) for seen in needed)
 
     def _remember(self, said: Verdict, now: float, slower: Mapping[str, Slower]) -> None:
         at = round(now)
@@ -245,7 +248,7 @@ def _points(history: str) -> list[list[Point]]:
     return list(by_moment.values())
 
 
-def _restored(rules: r.Rules, before: AnalysisStatus | None) -> State | None:
+def _restored(rules: Rules, before: AnalysisStatus | None) -> State | None:
     """The state that was written, if it is one of these checks."""
     if before is None or not before.state:
         return None

@@ -55,9 +55,8 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
     if analysis is None or not judged(release, number) or release.status.cleared >= number:
         return None
     judgement = case.world.judgement
-    settled = judgement is not None and not judgement.blind and not judgement.pending
-    if _good_enough(case) or (settled and analysis.leave_when == "notWorse"):
-        return _cleared(case, number, now, "GoodEnough", judgement.message if judgement is not None else "")
+    if judgement is not None and (_good_enough(case) or (_settled(judgement) and analysis.leave_when == "notWorse")):
+        return _cleared(case, number, now, "GoodEnough", judgement.message)
     if _approved(case, number) and not case.step(number).approve:
         return _cleared(case, number, now, "Approved", f"a person approved leaving step {number} without a verdict")
     if judgement is None:
@@ -66,6 +65,8 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
         if _approved(case, number):
             return _cleared(case, number, now, "Approved", f"a person approved leaving step {number} without data")
         return Plan((), "NoData", f"step {number} is held while there is no data: {judgement.message}")
+    if judgement.missed:
+        return Plan((), "AwaitingVerdict", f"step {number} waits for the next look: the last one brought no data")
     over = _patience(case, analysis)
     if over is None or over > now:
         return Plan((), "AwaitingVerdict", f"step {number}: {judgement.message}", over)
@@ -81,7 +82,13 @@ def judged(release: Release, number: int) -> bool:
 
 
 def _good_enough(case: Case) -> bool:
-    return case.world.judgement is not None and case.world.judgement.good_enough
+    judgement = case.world.judgement
+    return judgement is not None and judgement.good_enough and not judgement.missed
+
+
+def _settled(judgement: Judgement) -> bool:
+    """Whether all has been heard that there is to hear at the moment."""
+    return not (judgement.blind or judgement.pending or judgement.missed)
 
 
 def _approved(case: Case, number: int) -> bool:

@@ -162,7 +162,9 @@ class Judgement(msgspec.Struct, frozen=True):
     message: str = ""
     """Why, with the numbers, and what is still needed."""
     pending: bool = False
-    """A check elsewhere (a Job) is at work; its word is waited for."""
+    """A check's word is waited for: a Job is at work, or what has failed once may yet pass."""
+    missed: bool = False
+    """The newest look at a check has brought no measurement: no step ends on the older ones."""
 
 
 class Awaited(msgspec.Struct, frozen=True):

@@ -157,9 +157,9 @@ def interval(
         sides[pod in canary].append(found)
     stable, other = (tuple(one.pod for one in side if one.pod is not None) for side in sides)
     events = Events(start, end, stable, other)
-    measured = (tuple(one.histogram for one in side if one.histogram is not None) for side in sides)
+    old, new = (tuple(one.histogram for one in side if one.histogram is not None) for side in sides)
     problems = tuple(f"pod {pod}: {one.problem}" for pod, one in sorted(differences.items()) if one.problem)
-    return events, Latencies(start, end, *measured), problems
+    return events, Latencies(start, end, old, new), problems
 
 
 def _common(series: Iterable[Mapping[float, float]]) -> tuple[float, ...]:

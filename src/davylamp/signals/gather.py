@@ -49,6 +49,8 @@ class Look(msgspec.Struct, frozen=True):
     """By the name of the check; a check that has nothing to say is not among them."""
     problems: tuple[str, ...]
     """For people: each names its check or pod."""
+    idle: frozenset[str] = frozenset()
+    """Checks that were not asked this time, or whose source has nothing new yet. Others without counts have failed."""
 
 
 _NEARLY = 0.9
@@ -109,27 +111,34 @@ class Gatherer:
         """What happened until `now` (seconds since the epoch). Cancelling it loses nothing but this look."""
         problems: list[str] = []
         found: dict[str, counts.Counts] = {}
+        idle: set[str] = set()
         scrapes = await self._scrapes(now, pods, problems)
         for check in self._analysis.checks:
-            if check.errors is not None or check.latency is not None:
-                self._counters(check, now, pods, scrapes, found, problems)
+            counted = check.errors is not None or check.latency is not None
+            if counted and self._counters(check, now, pods, scrapes, found, problems):
+                idle.add(check.title)
         requests = _requests(found)
         for check in self._analysis.checks:
             name, begun = check.title, self._begun(check)
-            if check.logs is not None and self._logs is not None and self._due(check, now):
+            if check.logs is not None and self._logs is not None:
+                if not self._due(check, now):
+                    idle.add(name)
+                    continue
                 found[name], said = self._logs.take(begun, now)
                 problems += said
                 self._until[name] = now
             if check.feedback is not None and self._box is not None:
                 found[name] = self._box.take(begun, now, *requests)
                 self._until[name] = now
-        asked = (self._queried(check, now, pods, facts) for check in self._analysis.checks)
-        for check, (one, said) in zip(self._analysis.checks, await asyncio.gather(*asked), strict=True):
-            problems += said
+        due = [check for check in self._analysis.checks if _others(check) and self._asked(check, now, facts)]
+        idle |= {check.title for check in self._analysis.checks if _others(check) and check not in due}
+        asked = (self._queried(check, now, pods, facts) for check in due)
+        for check, (one, said) in zip(due, await asyncio.gather(*asked), strict=True):
             self._said[check.title] = said
             if one is not None:
                 found[check.title] = one
-        return Look(tuple(found.items()), tuple(dict.fromkeys(problems)))
+        problems += [problem for said in self._said.values() for problem in said]
+        return Look(tuple(found.items()), tuple(dict.fromkeys(problems)), frozenset(idle))
 
     def _begun(self, check: Check) -> float:
         """When the interval of a check began."""
@@ -169,45 +178,45 @@ class Gatherer:
         scrapes: list[Scrape],
         found: dict[str, counts.Counts],
         problems: list[str],
-    ) -> None:
-        """The interval of a check of errors or latency, if there is one."""
+    ) -> bool:
+        """The interval of a check of errors or latency, if there is one. Whether there is nothing new yet."""
         name = check.title
         if not any(one.exposition is not None for one in scrapes):
             self._kept[name] = {}
-            return
+            return False
         choice = self._choices.get(name) or _part(choose(scrapes, names_of(check)), check)
         if choice is None:
             problems.append(f"{name}: no series of the pods feeds it; `davy analysis detect` shows what there is")
-            return
+            return False
         self._choices[name] = choice
         standing = _standing(scrapes, choice, check, problems)
         before = self._kept.get(name, {})
         begun = self._begun(check)
         if self._to is not None:
-            if not ripe(before, standing):
-                return
+            if standing and not ripe(before, standing):
+                return True
             standing = fresh(before, standing)
         self._kept[name], differences = advance(before, standing)
         self._until[name] = now
         if not differences:
-            return
+            return False
         canary = {target.pod for target in pods.canary}
         events, latencies, said = interval(begun, now, differences, canary)
         problems += said
         found[name] = events if check.errors is not None else latencies
+        return False
 
     # --- queries, webhooks ---
 
-    async def _queried(self, check: Check, now: float, pods: Pods, facts: Facts) -> Answered:
+    def _asked(self, check: Check, now: float, facts: Facts) -> bool:
         """Nothing is asked before the first step is in effect: until then there is nothing to be said of the canary."""
-        if not any((check.metric, check.threshold, check.webhook, check.job, check.kayenta)) or facts.step < 1:
-            return None, ()
+        return facts.step >= 1 and (check.title in self._over or self._due(check, now))
+
+    async def _queried(self, check: Check, now: float, pods: Pods, facts: Facts) -> Answered:
         begun = self._begun(check)
         if (last := self._over.get(check.title)) is not None:
             self._until[check.title] = now
             return _told(last, begun, now), ()
-        if not self._due(check, now):
-            return None, self._said.get(check.title, ())
         try:
             if check.job is not None:
                 found = await self._job(check, begun, now, facts)
@@ -274,8 +283,15 @@ class Gatherer:
         failed = 0 if outcome.passed else self._failed.get(check.title, 0) + 1
         self._failed[check.title] = failed
         if 0 < failed < check.webhook.times:
-            return None, ()
+            why = outcome.message.removeprefix(f"{check.title}: ")
+            so_far = f"{check.title}: {failed} of {check.webhook.times} failures in a row, {why}"
+            return counts.Outcome(begun, now, None, so_far), ()
         return counts.Outcome(begun, now, outcome.passed, outcome.message), ()
+
+
+def _others(check: Check) -> bool:
+    """Whether it is a query, or somebody else's check."""
+    return any((check.metric, check.threshold, check.webhook, check.job, check.kayenta))
 
 
 def _told(outcome: Outcome, begun: float, now: float) -> counts.Outcome:

@@ -112,7 +112,7 @@ class _Eyes:
 
     async def look(self, release: Release, pods: Pods, now: float) -> Look:
         if now <= self._until:
-            return Look((), ())
+            return Look((), (), frozenset(title for title, _ in self._checks))
         self._until_now()
         start, new = self._until, self._flow.total.minus(self._seen)
         self._until, self._seen = now, self._flow.total
@@ -142,8 +142,8 @@ class _Eyes:
             return both
         if check.latency is not None:
             sides = (both.stable, both.canary)
-            durations = (traffic.histograms(draw, side, p) for side, p in zip(sides, self._chances, strict=True))
-            return c.Latencies(start, end, *durations)
+            old, new = (traffic.histograms(draw, side, p) for side, p in zip(sides, self._chances, strict=True))
+            return c.Latencies(start, end, old, new)
         requests = (sum(pod.requests for pod in both.stable), sum(pod.requests for pod in both.canary))
         if check.logs is not None:
             return c.Logs(start, end, len(both.stable), len(both.canary), (), *requests)
