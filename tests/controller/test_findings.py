@@ -126,6 +126,19 @@ def test_measurements_that_come_every_two_minutes_are_data_all_the_time() -> Non
     assert findings.judgement.blind
 
 
+def test_the_reason_for_missing_data_is_the_checks_own() -> None:
+    analysis = Analysis(checks=(Check(errors=Errors()), Check(name="smoke", job=Job({}))))
+    findings = Findings(analysis, None, 1000)
+    refused = "smoke: its Job can't be run: forbidden"
+    findings.take(Look((), (refused,)), 1010)
+    assert findings.judgement.message == "errors: no data yet"
+    findings.take(Look((), (refused, "pod b: connection refused")), 1020)
+    assert findings.judgement.message == "errors: no data yet (pod b: connection refused)"
+    findings.take(events(2), 1030)
+    findings.take(Look(events(3).counts, (refused,)), 1040)
+    assert findings.judgement.message == "smoke: no data yet (its Job can't be run: forbidden)"
+
+
 def test_where_only_one_version_is_measured_there_is_no_data() -> None:
     findings = Findings(ERRORS, None, 1000)
     for number in range(3):

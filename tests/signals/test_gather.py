@@ -237,7 +237,7 @@ async def test_a_query_without_values_is_said_and_a_refusal_too(
     await gatherer.look(1000, pods(shop[1]), FACTS)
     shop[0].orders = {}
     found = await gatherer.look(1010, pods(shop[1]), FACTS)
-    assert found.problems == ('orders: no data; the query is: orders{pod=~"c1|s1|s2"}',)
+    assert found.problems == ('orders: no data; the query is: orders{pod=~"$pods"}',), "as the policy has it"
     shop[0].prometheus = 403
     away = await gatherer.look(1020, pods(shop[1]), FACTS)
     assert away.counts == ()

@@ -30,7 +30,7 @@ HISTORY = 120
 DETAILS = 1000
 """Bounds of latency, over all looks, for which all is remembered that the evidence can be recomputed from: 40 kB.
 Where there would be more, none is, since a part is of no use."""
-PROBLEMS = 5
+PROBLEMS = 10
 """Sentences about the last look that are kept."""
 _LONG = 500
 
@@ -160,8 +160,8 @@ class Findings:
     def _judged(self, said: Verdict, now: float, problems: tuple[str, ...] = ()) -> Judgement:
         dark = said.answer is Answer.NOT_ENOUGH_DATA and blind(self.state, self.rules, now)
         message = said.message
-        if dark and problems:
-            message = f"{message} ({problems[0]})"
+        if dark and (why := self._why(said.check, problems)):
+            message = f"{message} ({why})"
         return Judgement(
             worse=said.answer is Answer.WORSE,
             good_enough=said.answer is Answer.GOOD_ENOUGH,
@@ -170,6 +170,14 @@ class Findings:
             pending=said.answer is Answer.NOT_ENOUGH_DATA and pending(self.state, self.rules, now),
             missed=missed(self.state, self.rules),
         )
+
+    def _why(self, check: str, problems: tuple[str, ...]) -> str:
+        """The problem that a check is without data for: one of its own, or one that is nobody's own (a pod's)."""
+        marks = {name: (f"{name}:", f"{name},") for name in self.state.checks}
+        own = (one for one in problems if one.startswith(marks[check]))
+        others = tuple(mark for name in marks for mark in marks[name])
+        why = next(own, next((one for one in problems if not one.startswith(others)), ""))
+        return why.removeprefix(f"{check}: ")
 
     def _remember(self, said: Verdict, now: float, slower: Mapping[str, Slower]) -> None:
         at = round(now)

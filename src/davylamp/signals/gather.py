@@ -27,7 +27,7 @@ from davylamp.signals.kayenta import judge
 from davylamp.signals.logs import Logs
 from davylamp.signals.policy import names_of
 from davylamp.signals.pool import Pool
-from davylamp.signals.prometheus import Access, QueryError, Secrets, access, by_pod, instant, one_value
+from davylamp.signals.prometheus import Access, QueryError, Secrets, Series, access, by_pod, instant, one_value
 from davylamp.signals.queries import clock, filled, fresh, metric_names, ripe
 from davylamp.signals.scrape import Scrape, Target, choose, scrape, seen
 
@@ -261,19 +261,28 @@ class Gatherer:
 
     async def _metric(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.metric is not None
-        query = _query(check.metric.query, pods, now - begun)
-        series = await instant(self._session, to, query, check.title)
-        values, problems = by_pod(series, to.pod_label, query, check.title)
+        written = check.metric.query
+        series = await self._instant(check, to, written, pods, now - begun)
+        values, problems = by_pod(series, to.pod_label, written, check.title)
         stable, canary = (_samples(side, values) for side in (pods.stable, pods.canary))
         if not values and not problems:
-            return None, (f"{check.title}: no data; the query is: {query}",)
+            return None, (f"{check.title}: no data; the query is: {written}",)
         return counts.Samples(begun, now, stable, canary), problems
 
     async def _threshold(self, check: Check, to: Access, begun: float, now: float, pods: Pods) -> Answered:
         assert check.threshold is not None
-        query = _query(check.threshold.query, pods, now - begun)
-        value, problem = one_value(await instant(self._session, to, query, check.title), query, check.title)
+        written = check.threshold.query
+        series = await self._instant(check, to, written, pods, now - begun)
+        value, problem = one_value(series, written, check.title)
         return (None, (problem,)) if value is None else (counts.Value(begun, now, value), ())
+
+    async def _instant(self, check: Check, to: Access, written: str, pods: Pods, window: float) -> list[Series]:
+        """As `prometheus.instant`, for a query with variables; messages show it as it is written in the policy."""
+        query = _query(written, pods, window)
+        try:
+            return await instant(self._session, to, query, check.title)
+        except QueryError as error:
+            raise QueryError(str(error).replace(query, written)) from None
 
     def _judged(self, check: Check, begun: float, now: float, outcome: Outcome) -> Answered:
         """A failure counts once there are as many in a row as the webhook's `times`."""

@@ -38,9 +38,12 @@ async def judge(
         sides = []
         for pods in (stable, canary):
             query = filled(metric.query, namespace=namespace, stable=pods, canary=(), window=step)
-            series = await over(session, to, query, f"{check}, {metric.name}", start=start, end=end, step=step)
+            try:
+                series = await over(session, to, query, f"{check}, {metric.name}", start=start, end=end, step=step)
+            except QueryError as error:
+                raise QueryError(str(error).replace(query, metric.query)) from None
             if len(series) > 1:
-                raise QueryError(f"{check}, {metric.name}: {len(series)} series where one is expected: {query}")
+                raise QueryError(f"{check}, {metric.name}: {len(series)} series where one is expected: {metric.query}")
             sides.append([value for one in series for _, value in one.values])
         try:
             found.append((metric, classify(sides[0], sides[1], _settings(metric))))
