@@ -1,4 +1,8 @@
-"""A whole release on measurements from elsewhere: the real Prometheus (Debian's package), a Job, a webhook."""
+"""A whole release on measurements from elsewhere: the real Prometheus (Debian's package), a Job, a webhook.
+
+Prometheus has a certificate of an authority of its own and asks for a password, the webhook for a token; all three are
+in a Secret.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,18 @@ import http.server, sys
 class Gate(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(204)
+        self.send_response(204 if self.headers["Authorization"] == "Bearer for-the-gate" else 401)
         self.end_headers()
     def log_message(self, *args): pass
 host, port = sys.argv[1].split(":")
 http.server.HTTPServer((host, int(port)), Gate).serve_forever()
 """
+
+
+PASSWORD = ("from-a-secret", "$2b$04$youuV0tgGWrlIJ4VdnTlkuPaK0/.baEbfh.051lpkEcl4UWCX.DYi")
+"""And its bcrypt hash."""
+CERTIFICATE = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=prometheus"
+SAN = "subjectAltName=IP:127.0.0.1"
 
 
 class Prometheus:
@@ -41,6 +51,11 @@ class Prometheus:
         job = {"job_name": "pods", "file_sd_configs": [{"files": [str(self._targets)], "refresh_interval": "2s"}]}
         config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
         (place / "prometheus.yml").write_text(json.dumps(config))
+        command = [*CERTIFICATE.split(), "-addext", SAN, "-keyout", "key.pem", "-out", "ca.pem"]
+        subprocess.run(command, cwd=place, check=True, capture_output=True)
+        tls = {"cert_file": "ca.pem", "key_file": "key.pem"}
+        web = {"tls_server_config": tls, "basic_auth_users": {"davylamp": PASSWORD[1]}}
+        (place / "web.yml").write_text(json.dumps(web))
 
     def discover(self) -> None:
         """The pods that there are now."""
@@ -60,7 +75,8 @@ class Prometheus:
         binary = shutil.which("prometheus")
         assert binary, "prometheus is not installed: apt-get install prometheus"
         options = [f"--config.file={self._place}/prometheus.yml", f"--storage.tsdb.path={self._place}/data"]
-        command = [binary, *options, f"--web.listen-address={PROMETHEUS}"]
+        secured = f"--web.config.file={self._place}/web.yml"
+        command = [binary, *options, secured, f"--web.listen-address={PROMETHEUS}"]
         self._process = self._shop.lab.spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
@@ -74,6 +90,13 @@ def prometheus(shop: Shop, tmp_path: Path) -> Iterator[Prometheus]:
     found = Prometheus(shop, tmp_path)
     found.discover()
     found.start()
+    given = {"ca.crt": (tmp_path / "ca.pem").read_text(), "password": PASSWORD[0], "token": "for-the-gate"}
+    shop.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "metrics"}, "stringData": given})
+    # As docs/signals.md has it.
+    role = ["--verb=get", "--resource=secrets", "--resource-name=metrics"]
+    shop.kubectl("create", "role", "davylamp-secrets", *role)
+    account = "--serviceaccount=davylamp-system:davylamp"
+    shop.kubectl("create", "rolebinding", "davylamp-secrets", "--role=davylamp-secrets", account)
     gate = shop.lab.spawn([sys.executable, "-c", WEBHOOK, GATE])
     yield found
     found.kill()
@@ -88,7 +111,9 @@ def smoke_test(code: int) -> Json:
 
 
 def analysis(*checks: Json) -> Json:
-    sources = {"prometheus": {"address": f"http://{PROMETHEUS}"}}
+    password = {"username": "davylamp", "password": {"secret": "metrics", "key": "password"}}
+    tls = {"ca": {"secret": "metrics", "key": "ca.crt"}}
+    sources = {"prometheus": {"address": f"https://{PROMETHEUS}", "basicAuth": password, "tls": tls}}
     return {"interval": "3s", "leaveWhen": "notWorse", "sources": sources, "checks": [{"errors": {}}, *checks]}
 
 
@@ -97,7 +122,7 @@ def test_prometheus_killed_in_a_release_holds_it_until_it_is_back_and_a_failed_j
 ) -> None:
     with Controller(shop.lab, tmp_path / "controller.log", "--allow-address", "127.0.0.0/8"):
         traffic = Traffic(shop)
-        hook = {"webhook": {"url": f"http://{GATE}/gate"}}
+        hook = {"webhook": {"url": f"http://{GATE}/gate", "token": {"secret": "metrics", "key": "token"}}}
         shop.policy({"weight": 20, "hold": "45s"}, {"weight": 100}, analysis=analysis(smoke_test(0), hook))
         shop.set_image(NEW)
         shop.wait(lambda: shop.release(NEW), "the release")
