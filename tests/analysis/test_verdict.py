@@ -1,6 +1,7 @@
 """What people read."""
 
 import math
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -73,7 +74,18 @@ def test_a_canary_without_failures_is_good_enough_since_its_share_is_harmless() 
     made = [events(10.0 * t, 0, 0, n1=1000, n0=1000) for t in range(30)]
     found = after(ERRORS, "errors", list(made))
     assert found.answer == Answer.GOOD_ENOUGH
-    assert found.message == "errors: none in 30,000 canary requests"
+    assert found.message == "errors: none in 30,000 canary requests, known to be below 0.1 %"
+
+
+def test_what_is_bounded_is_said_also_where_the_interval_is_wider() -> None:
+    state, said = lk.begin(ERRORS, 0.0), []
+    for t in range(30):
+        state = lk.look(state, ERRORS, "errors", events(10.0 * t, 1, 0, n0=9000, n1=1000))
+        found = verdict(state, ERRORS, 10.0 * t + 10)
+        if found.answer == Answer.GOOD_ENOUGH:
+            said.append(found.message.partition("canary requests")[2])
+    bounds = ", known to be below 0.1 %", ", known to be less than 2 times stable's", ""
+    assert tuple(dict.fromkeys(said)) == bounds
 
 
 def test_not_enough_data_says_how_much_more_is_needed() -> None:
@@ -159,7 +171,9 @@ def test_a_slower_canary_is_found_and_the_bound_named() -> None:
 def test_a_canary_that_is_as_fast_is_good_enough() -> None:
     rules = Rules((Check("latency", "latency"),))
     draw = np.random.default_rng(7)
-    assert after(rules, "latency", [latencies(10.0 * t, draw) for t in range(60)]).answer == Answer.GOOD_ENOUGH
+    found = after(rules, "latency", [latencies(10.0 * t, draw) for t in range(60)])
+    assert found.answer == Answer.GOOD_ENOUGH
+    assert re.search(r"requests slower than \d+ ms \(0.\d+ to 1.\d+\), from", found.message), "what it is bounded by"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
+from davylamp.analysis import duel, errors, forecast, latency, logs, once, others, rules, wording
 from davylamp.analysis.forecast import Needed
 from davylamp.analysis.look import CheckState, Seen, State, combined
 from davylamp.analysis.rules import Check, Rules
@@ -211,9 +211,13 @@ def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Fin
             message = wording.errors(
                 found.ratio, found.interval, found.requests, found.failures, state.duel.tally.alone
             )
+            if found.good and not _below(found.interval, rule.good_enough):
+                message += f", known to be {_bound(state.duel, rule)}"
         case latency.Latency():
             found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
             worst = latency.culprit(state)
+            if found.good and found.ratio is not None and state.bound is not None:
+                worst = (state.bound, found.ratio)  # what is bounded
             same = worst is not None and worst[0] == state.bound
             message = wording.latency(worst, found.interval if same else (None, None), found.requests)
         case logs.LogState():
@@ -228,6 +232,19 @@ def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Fin
         case others.Judged():
             message = wording.outcome(check.name, state.passed, state.message)
     return msgspec.structs.replace(found, message=message)
+
+
+def _below(limits: tuple[float | None, float | None], ratio: float) -> bool:
+    return limits[1] is not None and limits[1] < ratio
+
+
+def _bound(state: duel.Duel, rule: Rules) -> str:
+    """What the canary's failures are known to be, where they are good enough and the interval does not say it."""
+    needed = -math.log(rule.false_promotions)
+    few, fewer = f"below {100 * rule.harmless:g} %", f"less than {rule.good_enough:g} times stable's"
+    if once.capital(state.better) >= needed:
+        return fewer
+    return few if once.capital(state.harmless) >= needed else f"{few} or {fewer}"
 
 
 def _with_duel(
