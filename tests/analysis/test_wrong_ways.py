@@ -12,7 +12,7 @@ import pytest
 from bench import analysis as bench
 from bench import methods as m
 from davylamp.analysis import counts as c
-from davylamp.analysis import errors
+from davylamp.analysis import duel, errors, latency
 from davylamp.analysis import look as lk
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
@@ -133,3 +133,21 @@ def test_the_simulations_of_latency_compute_what_a_release_does() -> None:
         state = lk.look(state, rules, "latency", c.Latencies(10.0 * t, 10.0 * t + 10, sides[0], sides[1]))
     simulated = bench.by_bounds(stable, canary, 1.25)[0, 19 - bench.BEFORE]
     assert state.checks["latency"].evidence == pytest.approx(simulated)
+
+
+def test_the_simulations_of_good_latency_compute_what_a_release_does() -> None:
+    above = np.geomspace(0.9, 0.001, len(bench.BOUNDS))
+    stable, canary = next(bench.timed(2.4, above, 1.0, 3))
+    simulated = bench.by_quantile(stable, canary)
+    rules = Rules((Check("latency", "latency"),))
+    for run in range(3):
+        state = latency.begin()
+        for t in range(300):
+            sides = [
+                tuple(c.Histogram(f"p{i}", bench.BOUNDS, tuple(row)) for i, row in enumerate(made[run, t].tolist()))
+                for made in (stable, canary)
+            ]
+            found = c.Latencies(10.0 * t, 10.0 * t + 10, sides[0], sides[1])
+            state, _ = latency.look(state, found, rules.checks[0], rules)
+            assert duel.in_favour(state.duel, latency.claims(rules)) == pytest.approx(simulated[run, t], abs=1e-6)
+        assert state.bound is not None
