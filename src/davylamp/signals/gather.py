@@ -20,7 +20,6 @@ from davylamp.api.units import readable, seconds
 from davylamp.signals.checks import Facts, NoJob, Outcome, ask, job_manifest, job_outcome
 from davylamp.signals.conventions import Choice
 from davylamp.signals.counters import Seen, advance, interval
-from davylamp.signals.exposition import BadExposition
 from davylamp.signals.feedback import Box
 from davylamp.signals.fetch import Unavailable
 from davylamp.signals.kayenta import judge
@@ -29,7 +28,8 @@ from davylamp.signals.policy import names_of
 from davylamp.signals.pool import Pool
 from davylamp.signals.prometheus import Access, QueryError, Secrets, Series, access, by_pod, instant, one_value
 from davylamp.signals.queries import clock, filled, fresh, metric_names, ripe
-from davylamp.signals.scrape import Scrape, Target, choose, scrape, seen
+from davylamp.signals.scrape import Scrape, Target, choose, scrape
+from davylamp.signals.standing import part, standing_of
 
 
 class Pods(msgspec.Struct, frozen=True):
@@ -184,12 +184,12 @@ class Gatherer:
         if not any(one.exposition is not None for one in scrapes):
             self._kept[name] = {}
             return False
-        choice = self._choices.get(name) or _part(choose(scrapes, names_of(check)), check)
+        choice = self._choices.get(name) or part(choose(scrapes, names_of(check)), check)
         if choice is None:
             problems.append(f"{name}: no series of the pods feeds it; `davy analysis detect` shows what there is")
             return False
         self._choices[name] = choice
-        standing = _standing(scrapes, choice, check, problems)
+        standing = standing_of(scrapes, choice, check, problems)
         before = self._kept.get(name, {})
         begun = self._begun(check)
         if self._to is not None:
@@ -306,37 +306,6 @@ def _others(check: Check) -> bool:
 def _told(outcome: Outcome, begun: float, now: float) -> counts.Outcome:
     """What is final holds in every interval, so that it does not look like data that stays away."""
     return counts.Outcome(begun, now, outcome.passed, outcome.message)
-
-
-def _part(choice: Choice, check: Check) -> Choice | None:
-    """Of a choice what the check needs; None where that is nothing."""
-    part = Choice(choice.errors, None) if check.errors is not None else Choice(None, choice.latency)
-    return part if part.errors is not None or part.latency is not None else None
-
-
-def _standing(scrapes: Iterable[Scrape], choice: Choice, check: Check, problems: list[str]) -> dict[str, Seen]:
-    """The counters of each pod that has them, as they stand."""
-    found = {}
-    for one in scrapes:
-        if one.exposition is None:
-            continue
-        try:
-            counters_of_it = seen(one, choice)
-        except BadExposition as error:
-            problems.append(f"pod {one.target.pod}: {error}")
-            continue
-        problems += [f"pod {one.target.pod}: {note}" for note in one.exposition.notes]
-        if counters_of_it is not None:
-            found[one.target.pod] = counters_of_it
-        elif (other := _part(choose([one], names_of(check)), check)) is not None:
-            told = f"counts as {_read(other)}, but {check.title} reads {_read(choice)} of the other pods"
-            problems.append(f"pod {one.target.pod}: {told}")
-    return found
-
-
-def _read(choice: Choice) -> str:
-    """The metric that a choice reads."""
-    return choice.errors.requests if choice.errors is not None else choice.latency.latency if choice.latency else ""
 
 
 def _requests(found: Mapping[str, counts.Counts]) -> tuple[int, int]:
