@@ -166,6 +166,12 @@ def test_what_is_wrong_is_said_with_its_field(text: str, problem: str) -> None:
     assert any(found.startswith("spec.analysis.") and problem in found for found in problems), problems
 
 
+def test_where_series_name_the_version_a_query_need_not_name_pods() -> None:
+    source = "{sources: {prometheus: {address: 'http://p', versionLabel: hash}}"
+    _, problems = read(source + ", checks: [{metric: {name: a, query: sum by (hash) (up)}}]}")
+    assert problems == []
+
+
 def test_everything_is_said_at_once() -> None:
     _, faults = read(
         "{tolerate: 0, interval: 1, checks: [{errors: {quantile: 1}}, {latency: {unit: hours}}], nonsense: 1}"

@@ -201,6 +201,22 @@ async def test_prometheus_is_asked_for_counters_and_queries(
     assert taken["threshold"] == Value(1010, 1020, 7)
 
 
+async def test_series_that_name_the_version_are_compared_as_one_pod_each(
+    shop: tuple[Shop, BaseTestServer], session: aiohttp.ClientSession
+) -> None:
+    text = QUERIES.replace("SERVER}", "SERVER, versionLabel: pod}").replace('{pod=~"$pods"}', "")
+    gatherer = Gatherer(analysis(shop[1], text), session, {}, 990)
+    young = msgspec.structs.replace(pods(shop[1]), versions=("s1", "c1"))
+    young = msgspec.structs.replace(young, canary=(msgspec.structs.replace(young.canary[0], ready_at=995.0),))
+    await gatherer.look(1000, young, FACTS)
+    shop[0].counts, shop[0].at = {"s1": (90, 0), "s2": (60, 1), "c1": (10, 2)}, 1015
+    taken = dict((await gatherer.look(1020, young, FACTS)).counts)
+    assert taken["errors"] == Events(1000, 1020, (Pod("s1", 90),), (Pod("c1", 12, 2, 0.0),))
+    orders = taken["orders"]
+    assert isinstance(orders, Samples)
+    assert [[one.value for one in side] for side in (orders.stable, orders.canary)] == [[5], [4]]
+
+
 KAYENTA = """
 sources: {prometheus: {address: SERVER}}
 checks:

@@ -71,6 +71,9 @@ class Prometheus(Slim, frozen=True):
     """The label of series that names the pod."""
     namespace_label: str = "namespace"
     """The label of series that names the pod's namespace."""
+    version_label: str = ""
+    """Where series name no pods: the label that has the pod-template-hash, for example pod_template_hash. Each version
+    is then compared as if it were one pod."""
 
 
 class Scraping(Slim, frozen=True):
@@ -344,20 +347,21 @@ def _checks(analysis: Analysis, at: str) -> Found:
                 False,
             )
         seen.setdefault(check.title, index)
-        yield from _check(check, f"{path}.{check.kinds[0]}", analysis.sources.prometheus is not None)
+        yield from _check(check, f"{path}.{check.kinds[0]}", analysis.sources.prometheus)
 
 
-def _check(check: Check, path: str, prometheus: bool) -> Found:
+def _check(check: Check, path: str, prometheus: Prometheus | None) -> Found:
     queries = [(path, one.query) for one in (check.metric, check.threshold) if one is not None]
     if check.kayenta is not None:
         queries += [(f"{path}.metrics[{index}]", one.query) for index, one in enumerate(check.kayenta.metrics)]
         yield from _kayenta(check.kayenta, path)
     for where, query in queries:
-        if not prometheus:
+        if prometheus is None:
             yield f"{where}.query", "needs a Prometheus that answers it: name one in sources.prometheus.address", False
         if not query.strip():
             yield f"{where}.query", "is empty", False
-    if check.metric is not None and "$pods" not in check.metric.query:
+    by_version = prometheus is not None and prometheus.version_label
+    if check.metric is not None and "$pods" not in check.metric.query and not by_version:
         hint = 'write for example {pod=~"$pods"}, so that both versions are asked'
         yield f"{path}.query", f"names no pods: {hint}", False
     if check.errors is not None:

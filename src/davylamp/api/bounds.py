@@ -51,6 +51,7 @@ ANALYSIS: Bounds = {
     (a.Prometheus, "headers"): _MAP,
     (a.Prometheus, "pod_label"): _TEXT,
     (a.Prometheus, "namespace_label"): _TEXT,
+    (a.Prometheus, "version_label"): _TEXT,
     (a.Scraping, "path"): {"maxLength": 1024},
     (a.Errors, "requests"): _TEXT,
     (a.Errors, "failures"): _TEXT,

@@ -18,6 +18,8 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
+
 from davylamp.api.types import Release
 from davylamp.api.units import seconds
 from davylamp.controller.canaries import CanaryPods
@@ -239,6 +241,7 @@ class Analyst:
             return found.asked[1] if found.asked[1].canary or release.status.step > 0 else None
         old, new = (container_of(version, service) for version in versions)
         pods = measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
+        pods = msgspec.structs.replace(pods, versions=(found.stable[1], found.canary[1]))
         young = [target.ready_at for target in (*pods.stable, *pods.canary) if target.ready_at is not None]
         found.asked = (source, pods, min(young, default=math.inf) + YOUNG.total_seconds())
         return pods if pods.canary or release.status.step > 0 else None

@@ -38,6 +38,17 @@ class Pods(msgspec.Struct, frozen=True):
     namespace: str
     stable: tuple[Target, ...]
     canary: tuple[Target, ...]
+    versions: tuple[str, str] = ("", "")
+    """The pod-template-hashes of stable and of the canary."""
+
+    @property
+    def by_version(self) -> Pods:
+        """Each version as if it were one pod, which is as young as its youngest."""
+        stable, canary = (
+            (Target(name, (), ready_at=max((pod.ready_at for pod in side if pod.ready_at is not None), default=None)),)
+            for name, side in zip(self.versions, (self.stable, self.canary), strict=True)
+        )
+        return Pods(self.namespace, stable, canary, self.versions)
 
     @property
     def all(self) -> tuple[Target, ...]:
@@ -112,10 +123,11 @@ class Gatherer:
         problems: list[str] = []
         found: dict[str, counts.Counts] = {}
         idle: set[str] = set()
-        scrapes = await self._scrapes(now, pods, problems)
+        counted = self._named(pods)
+        scrapes = await self._scrapes(now, counted, problems)
         for check in self._analysis.checks:
-            counted = check.errors is not None or check.latency is not None
-            if counted and self._counters(check, now, pods, scrapes, found, problems):
+            counts_it = check.errors is not None or check.latency is not None
+            if counts_it and self._counters(check, now, counted, scrapes, found, problems):
                 idle.add(check.title)
         requests = _requests(found)
         for check in self._analysis.checks:
@@ -139,6 +151,11 @@ class Gatherer:
                 found[check.title] = one
         problems += [problem for said in self._said.values() for problem in said]
         return Look(tuple(found.items()), tuple(dict.fromkeys(problems)), frozenset(idle))
+
+    def _named(self, pods: Pods) -> Pods:
+        """The pods as series name them."""
+        source = self._analysis.sources.prometheus
+        return pods.by_version if source is not None and source.version_label else pods
 
     def _begun(self, check: Check) -> float:
         """When the interval of a check began."""
@@ -264,7 +281,8 @@ class Gatherer:
         written = check.metric.query
         series = await self._instant(check, to, written, pods, now - begun)
         values, problems = by_pod(series, to.pod_label, written, check.title)
-        stable, canary = (_samples(side, values) for side in (pods.stable, pods.canary))
+        named = self._named(pods)
+        stable, canary = (_samples(side, values) for side in (named.stable, named.canary))
         if not values and not problems:
             return None, (f"{check.title}: no data; the query is: {written}",)
         return counts.Samples(begun, now, stable, canary), problems

@@ -106,7 +106,7 @@ def access(source: Prometheus, secrets: Secrets) -> Access:
         tls,
         source.tls.server_name or None,
         seconds(source.timeout),
-        source.pod_label,
+        source.version_label or source.pod_label,
         source.namespace_label,
     )
 
