@@ -51,6 +51,26 @@ def test_blocks(n0: int, n1: int, parts: tuple[float, float], tau: float, rate: 
     assert once.block(*counts, once.BLOCKS_BETTER) == near(better, 1e-6)
 
 
+@given(
+    n0=st.integers(1, 100_000),
+    n1=st.integers(1, 100_000),
+    parts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    tau=TAUS,
+    digits=st.floats(0, 17),
+)
+def test_blocks_where_stables_rate_is_next_to_what_is_impossible(
+    n0: int, n1: int, parts: tuple[float, float], tau: float, digits: float
+) -> None:
+    """The canary's rate can't be `tau` times as large there, and small differences become large ones."""
+    rate = min(max((1 - 10**-digits) / tau, 1e-4), 1 - 1e-7)
+    counts = (round(n0 * parts[0]), round(n1 * parts[1]), n0, n1, tau)
+    wanted = near(blocks.logs(*counts, rate, 1.0, blocks.WORSE), 1e-6)
+    assert once.block(*counts, rate, 1.0, once.BLOCKS_WORSE) == wanted
+    k0, k1 = (np.array([float(count)]) for count in counts[:2])
+    found = once.blocks_at(k0, k1, n0, n1, tau, np.array([rate]), np.ones(1))
+    assert found[0] == wanted
+
+
 AT_A_BOUND = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(1e-4, 0.9999), st.floats(1, 5))
 
 

@@ -78,14 +78,18 @@ def block(
         found = [k1 * math.log(rho) - (k0 + k1) * math.log1p(theta * (rho - 1)) for rho in against]
     else:
         null = min(max(expected, blocks.LEAST), 1 - blocks.LEAST)
-        odds, stable, most, total = null / (1 - null), n0 * rate, tau * n0 * rate + n0 + n1 * tau, 4 * tau * (n0 + n1)
+        odds, stable, total = null / (1 - null), n0 * rate, 4 * tau * (n0 + n1)
+        most = tau * stable + n0 + n1 * tau
         for rho in against:
             canary = odds * rho / (1 + odds * rho)
             s, middle = stable + n1 * canary, most + n1 * canary
             near = 2 * s / (middle + math.sqrt(max(middle * middle - total * s, 0)))
-            likely = k1 * math.log(canary / (tau * near)) + (n1 - k1) * math.log((1 - canary) / (1 - tau * near))
-            likely += k0 * math.log(rate / near) + (n0 - k0) * math.log((1 - rate) / (1 - near))
-            found.append(likely)
+            worst = tau * near
+            if worst >= 1:  # by rounding, where stable's rate is next to 1/tau
+                found.append(0.0)
+                continue
+            likely = k1 * math.log(canary / worst) + (n1 - k1) * math.log((1 - canary) / (1 - worst))
+            found.append(likely + k0 * math.log(rate / near) + (n0 - k0) * math.log((1 - rate) / (1 - near)))
     return [min(each / power, blocks.MOST) for each in found]
 
 
@@ -102,9 +106,10 @@ def blocks_at(
     rates[0] = canary = odds / (1 + odds)
     rates[1] = stable = rate[:, None]
     slow0, slow1 = n0 * stable, n1 * canary
-    s, middle = slow0 + slow1, (tau * slow0 + (n0 + n1 * tau)) + slow1
+    s, middle = slow0 + slow1, (tau * slow0 + n0 + n1 * tau) + slow1
     with np.errstate(invalid="ignore", divide="ignore"):
-        nearest[1] = near = 2 * s / (middle + np.sqrt(middle * middle - (4 * tau * (n0 + n1)) * s))
+        root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
+        nearest[1] = near = 2 * s / (middle + root)
         nearest[0] = tau * near
         slow, quick = np.log(rates / nearest), np.log((1 - rates) / (1 - nearest))
     k0, k1 = k0[:, None], k1[:, None]
