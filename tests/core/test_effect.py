@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
+from davylamp.api.objects import Meta, Pod
 from davylamp.core.actions import Delete
 from davylamp.core.plan import plan
 from davylamp.core.world import Learned
@@ -205,6 +206,23 @@ def test_a_rollback_says_that_it_frees_clients_that_a_cookie_pins_to_the_canary(
     (event,) = [one for one in cluster.events if one.reason == "ReleaseRollingBack"]
     freed = "which also frees the clients that the cookie affinity of Ingress web keeps there"
     assert freed in event.message
+
+
+def test_where_a_cookie_keeps_clients_the_service_does_not_select_the_canarys_pods_again_while_they_go() -> None:
+    cluster = Counted()
+    cluster.edit("Ingress", "web", lambda obj: obj["metadata"].update(annotations={AFFINITY: "cookie"}))
+    releasing(cluster, steps=APPROVE).run()
+    cluster.command(abort={"by": "ann"})
+    cluster.run(until=lambda: len(cluster.all("ReplicaSet")) == 1)
+    gone = cluster.now + timedelta(seconds=30)
+    going = Pod(metadata=Meta(name="web-canary-1", namespace=cluster.world().namespace, deletion_timestamp=gone))
+    world = msgspec.structs.replace(cluster.world(), pods=(going,))
+    decided = plan(world, cluster.now)
+    assert (decided.actions, decided.wake_at) == ((), gone)
+    assert "1 of the canary's pods are going, where a cookie keeps clients" in decided.message
+    assert plan(world, gone).actions, "a pod whose node is dead is not waited for"
+    cluster.run()
+    rolled_back(cluster)
 
 
 AFFINITY = "nginx.ingress.kubernetes.io/affinity"

@@ -38,7 +38,7 @@ def take_back(case: Case, end: End, now: datetime) -> Plan:
     return (
         (pair_end.restored(case) if case.pair else None)
         or _traffic(case, end, now)
-        or (pair_end.shrunk(case) if case.pair else _pods(case))
+        or (pair_end.shrunk(case) if case.pair else _pods(case, now))
         or _own_objects(case, now)
         or _template(case, end)
         or _told(case, end, now)
@@ -124,7 +124,7 @@ def _stable_unready(case: Case, end: End) -> str:
     return "" if ready >= needed else f"{ready} stable pods are ready; the traffic stays until {needed} are"
 
 
-def _pods(case: Case) -> Plan | None:
+def _pods(case: Case, now: datetime) -> Plan | None:
     """The canary's ReplicaSet goes, and is waited for until none of its pods can get a request."""
     canary = case.canary
     if canary is not None:
@@ -135,6 +135,12 @@ def _pods(case: Case) -> Plan | None:
     left = len(case.living_pods)
     if left:
         return Plan((), "RollingBack", f"{left} of the canary's pods still going")
+    # A Service that selected them again would offer them as pods that are going but still serve, and Traefik sends the
+    # clients there that a cookie keeps at a pod. They are gone by the time that the API server has written down.
+    ends = [pod.metadata.deletion_timestamp for pod in case.world.pods or () if pod.metadata.deletion_timestamp]
+    if ends and max(ends) > now and any(route.sticky for route in case.world.routes):
+        text = f"{len(ends)} of the canary's pods are going, where a cookie keeps clients"
+        return Plan((), "RollingBack", text, max(ends))
     return None
 
 
