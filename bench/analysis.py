@@ -416,7 +416,7 @@ def timed(rate: float, above: Array, times: float, runs: int) -> Iterator[tuple[
 
 def by_quantile(stable: m.Ints, canary: m.Ints, quantile: float = 0.99) -> Array:
     """Log evidence over time that the canary is good enough, as `davylamp.analysis.latency` computes it: at the one
-    bound that is chosen once there are 100 requests; nothing before."""
+    bound that is chosen once there are 300 requests; nothing before."""
     asked0, asked1 = stable.sum(3), canary.sum((2, 3))
     asked1 = np.where(asked0.any(2), asked1, 0)
     n0 = asked0.sum(2)
@@ -428,7 +428,7 @@ def by_quantile(stable: m.Ints, canary: m.Ints, quantile: float = 0.99) -> Array
     slow, total = (k0 + k1)[run, first], (n0 + asked1)[run, first]
     followed = (np.arange(len(BOUNDS)) < ((slow > 0).sum(1) + 1)[:, None]) & (slow < total[:, None])
     together = np.cumsum(n0 + asked1, 1)
-    chosen = (together >= 100).argmax(1)
+    chosen = (together >= 300).argmax(1)
     part = np.cumsum(k0 + k1, 1)[run, chosen] / together[run, chosen][:, None]
     reached = followed & (part >= 1 - quantile)
     place = np.where(reached.any(1), reached.shape[1] - 1 - reached[:, ::-1].argmax(1), followed.argmax(1))

@@ -14,7 +14,7 @@ RATES = st.one_of(st.just(math.nan), st.floats(0.001, 0.99))
 SIZES = st.integers(1, 30)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(RATIOS, SIZES, SIZES, RATES, st.floats(0.001, 1.0), st.floats(0.0, 1.0), st.floats(1.0, 10.0))
 def test_a_canary_no_slower_than_tolerated_gives_no_evidence_whatever_was_expected(
     tau: float, n0: int, n1: int, rate: float, most: float, part: float, power: float
@@ -24,7 +24,7 @@ def test_a_canary_no_slower_than_tolerated_gives_no_evidence_whatever_was_expect
     assert ((factors * chance[..., None]).sum((0, 1)) <= 1 + 1e-9).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(RATIOS, SIZES, SIZES, RATES, st.floats(0.001, 1.0), st.floats(0.0, 1.0), st.floats(1.0, 10.0))
 def test_a_canary_as_slow_as_refused_gives_no_evidence_in_its_favour(
     tau: float, n0: int, n1: int, rate: float, most: float, part: float, power: float
@@ -41,7 +41,6 @@ def test_one_block_by_hand() -> None:
     assert factor == pytest.approx([1.6])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 def test_blocks_of_the_same_split_may_be_merged(k0: int, k1: int, more0: int, more1: int) -> None:
     first, second = (blocks.logs(a, b, 90, 10, 1.25, 0.05, 4.0, blocks.WORSE) for a, b in ((k0, k1), (more0, more1)))

@@ -198,7 +198,7 @@ def test_a_difference_that_the_share_before_is_not_known_well_enough_for_is_not_
 SHARES = st.floats(0, 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SHARES, SHARES, st.none() | st.tuples(st.integers(0, 5000), st.integers(0, 5000)), st.booleans(), st.booleans())
 def test_what_is_tested_lies_between_before_and_after_and_any_counts_can_be_taken(
     before: float, after: float, measured: tuple[int, int] | None, sure: bool, everything: bool

@@ -94,7 +94,7 @@ def test_the_state_of_six_checks_stays_below_16_kib_whatever_is_thrown_at_it() -
     assert sizes[1] < sizes[0] + 1024
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8), st.integers(0, 1000))
 def test_the_order_of_intervals_does_not_change_the_evidence(made: list[tuple[int, int]], shuffle: int) -> None:
     other = [made[i] for i in np.random.default_rng(shuffle).permutation(len(made))]

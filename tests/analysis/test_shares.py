@@ -22,7 +22,7 @@ def grid(n0: int, n1: int) -> tuple[Array, Array]:
     return k0, k1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(5.0, 13, 1, 1.0, 1.0)  # a single request of the canary, which always fails
 @example(5.0, 30, 1, 1.0, 1.0)
 @example(2.0, 1, 40, 1.0, 1.0)
@@ -47,7 +47,7 @@ def test_the_common_failures_that_favour_the_gambler_most_are_still_no_profit(ta
                 assert ((factors * chance[..., None]).sum((0, 1)) <= 1 + 1e-9).all(), (n0, n1, most)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RATIOS, st.integers(1, 40), st.integers(1, 40), st.floats(0.0001, 1.0), st.floats(0.0, 1.0))
 def test_a_canary_as_bad_as_refused_gives_no_evidence_in_its_favour(
     tau: float, n0: int, n1: int, most: float, part: float
@@ -57,7 +57,7 @@ def test_a_canary_as_bad_as_refused_gives_no_evidence_in_its_favour(
     assert ((factors * chance[..., None]).sum((0, 1)) <= 1 + 1e-9).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.01, 0.99), st.integers(1, 30), RATIOS)
 def test_given_the_failures_every_bet_is_fair_for_every_split(split: float, failures: int, tau: float) -> None:
     """Rare failures: given K, the canary's number is binomial with theta, whatever the base rate is."""
@@ -68,7 +68,7 @@ def test_given_the_failures_every_bet_is_fair_for_every_split(split: float, fail
     assert binomial(failures, theta) @ factors == pytest.approx(np.ones(8), abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 20), st.floats(0.05, 0.95))
 def test_failures_that_come_all_together_are_still_a_fair_bet(size: int, theta: float) -> None:
     """The worst correlation: all failures of an interval belong to one version."""
@@ -77,7 +77,7 @@ def test_failures_that_come_all_together_are_still_a_fair_bet(size: int, theta: 
     assert np.array([1 - theta, theta]) @ factors == pytest.approx(np.ones(8), abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.001, 0.3), st.integers(1, 60), st.floats(1.0, 3.0))
 def test_a_share_of_failures_above_the_harmless_gives_no_evidence_for_it(limit: float, n: int, times: float) -> None:
     p = min(limit * times, 1.0)
@@ -105,7 +105,6 @@ def test_two_failures_are_staked_on_as_two_bets() -> None:
     assert np.exp(shares.worse(2, 0, 90, 10, 1.0, nine)) == pytest.approx([(5 / 9) ** 2])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20))
 def test_the_order_of_intervals_is_of_no_account(counts: list[tuple[int, int]]) -> None:
     k0, k1 = np.array(counts).T

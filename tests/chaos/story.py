@@ -37,7 +37,6 @@ def told(examples: int, **more: Any) -> settings:
     return settings(
         max_examples=int(os.environ.get("CHAOS_EXAMPLES", examples)),
         stateful_step_count=int(os.environ.get("CHAOS_STEPS", "20")),
-        deadline=None,
         derandomize=not SOAKING,
         print_blob=True,
         **more,

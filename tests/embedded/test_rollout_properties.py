@@ -45,7 +45,7 @@ def do(cluster: Cluster, what: str, value: Any) -> None:
     cluster.store.patch("Deployment", "shop", "web", {"spec": spec[what]()})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps, st.integers(0, 3), st.integers(0, 3))
 def test_a_deployment_ends_as_asked_whatever_came_before(
     given_steps: list[tuple[tuple[str, Any], float]], surge: int, unavailable: int
@@ -71,7 +71,7 @@ def test_a_deployment_ends_as_asked_whatever_came_before(
     in_cluster(main, behave)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 10), st.integers(0, 4), st.integers(0, 4))
 def test_a_rolling_update_stays_between_its_bounds(replicas: int, surge: int, unavailable: int) -> None:
     async def main(cluster: Cluster) -> None:

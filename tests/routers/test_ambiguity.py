@@ -6,7 +6,7 @@ import itertools
 from re import _parser  # type: ignore[attr-defined]
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from davylamp.routers.ambiguity import STATES, ambiguous
@@ -59,7 +59,6 @@ def rounds(tree: Tree, word: str) -> int:
 
 
 @given(TREES)
-@settings(deadline=None)
 def test_two_ways_are_found_exactly_where_a_word_can_be_read_twice(tree: Tree) -> None:
     text = written(tree)
     twice = any(rounds(tree, word) > 1 for word in WORDS)

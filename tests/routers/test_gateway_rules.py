@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from davylamp.api.types import Match, TextMatch
@@ -119,7 +119,6 @@ def holds(rules: list[Rule], exposure: Exposure, asked: matching.Request, reques
 @given(
     rules_with(asked()), EXPOSURES, REQUESTS, st.sampled_from(["/", "/a", "/a/b", "/a/b/c", "/ab", "/a/bcd"]), VALUES
 )
-@settings(deadline=None)
 def test_every_request_goes_where_it_went_but_for_the_canarys_share(
     rules: list[Rule], exposure: Exposure, sent: matching.Request, path: str, method: str
 ) -> None:
@@ -127,7 +126,6 @@ def test_every_request_goes_where_it_went_but_for_the_canarys_share(
 
 
 @given(rules_with(called()), CALL_EXPOSURES, REQUESTS, st.sampled_from(["/shop.Cart/Add", "/shop.Cart/X", "/x/Add"]))
-@settings(deadline=None)
 def test_every_call_goes_where_it_went_but_for_the_canarys_share(
     rules: list[Rule], exposure: Exposure, sent: matching.Request, path: str
 ) -> None:

@@ -231,7 +231,6 @@ EXPOSURES = st.builds(
 
 
 @given(ROUTES, st.lists(EXPOSURES, min_size=1, max_size=3), st.booleans())
-@settings(deadline=None)
 def test_whatever_a_release_writes_is_given_back_exactly(
     routes: list[Json], exposures: list[Exposure], subsets: bool
 ) -> None:
@@ -244,7 +243,6 @@ def test_whatever_a_release_writes_is_given_back_exactly(
 
 
 @given(ROUTES, ROUTES, EXPOSURES)
-@settings(deadline=None)
 def test_routes_that_others_put_in_meanwhile_stay(routes: list[Json], added: list[Json], exposure: Exposure) -> None:
     found = after(vs(*routes), exposure)
     found = msgspec.structs.replace(
@@ -255,7 +253,6 @@ def test_routes_that_others_put_in_meanwhile_stay(routes: list[Json], added: lis
 
 
 @given(ROUTES, EXPOSURES)
-@settings(deadline=None)
 def test_what_others_change_of_a_route_stays(routes: list[Json], exposure: Exposure) -> None:
     found = after(vs(*routes), exposure)
     edited = [
@@ -310,7 +307,6 @@ def test_by_subsets_too_what_somebody_edited_is_theirs_without_ours(edit: list[J
 
 
 @given(EXPOSURES)
-@settings(deadline=None)
 def test_by_subsets_the_objects_mean_what_was_asked(exposure: Exposure) -> None:
     found = bound(after(vs(http(to("web"))), exposure, subsets=True), subsets=True)
     seen = found.effective(CONTEXT) or Exposure(0)
@@ -415,7 +411,7 @@ def sent(spec: Json, request: istio_decision.Request) -> dict[str, float]:
     "mesh",
 )
 @given(ROUTES, EXPOSURES, REQUESTS, st.sampled_from(["/", "/a/b", "/b"]), st.sampled_from(["mesh", "edge"]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_chosen_reach_the_canary_by_the_weight_others_do_and_nobody_else_notices(
     routes: list[Json], exposure: Exposure, request: matching.Request, path: str, gateway: str
 ) -> None:
@@ -494,7 +490,6 @@ def test_what_can_not_be_had_is_refused(found: VirtualService, exposure: Exposur
 
 
 @given(EXPOSURES)
-@settings(deadline=None)
 def test_what_the_objects_mean_is_what_was_asked(exposure: Exposure) -> None:
     found = after(vs(http(to("web"))), exposure)
     seen = bound(found).effective(CONTEXT)

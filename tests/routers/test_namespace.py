@@ -28,7 +28,7 @@ OBJECTS: st.SearchStrategy[Watched] = st.one_of(
 
 
 @given(st.lists(st.tuples(OBJECTS, st.booleans()), max_size=25))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_order_of_changes_leads_to_the_answers_of_the_objects_that_are_left(
     changes: list[tuple[Watched, bool]],
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_change_touches_only_the_deployments_around_it(obj: Watched, expected:
 
 
 @given(st.lists(OBJECTS, max_size=12), OBJECTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_a_change_does_not_touch_is_resolved_as_before(there: list[Watched], changed: Watched) -> None:
     index = NamespaceObjects.of(NAMESPACE, there)
     before = {name: _resolutions(index, name) for name in index.deployments}

@@ -31,8 +31,8 @@ Bounds = tuple[float, ...]
 
 MOST = 12
 """Bounds that are followed, at most."""
-_ENOUGH = 100
-"""Requests from which a quantile is read off."""
+_ENOUGH = 300
+"""Requests from which a quantile is read off. (Of 100 a single one that was far slower often chose the bound.)"""
 _ABOVE = 1
 """Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
 
