@@ -160,8 +160,16 @@ def _answer(state: State, rule: Rules, findings: tuple[Finding, ...], now: float
         return Answer.GOOD_ENOUGH, ""
     needed = {check.name for check in rule.checks if rules.measured(check)}
     dark = {name for name in needed if without_data(state.checks[name], rule, now)}
-    longest = max(waiting, key=lambda f: (f.check in dark, f.to_good.seconds if f.to_good else math.inf))
+    longest = max(waiting, key=lambda f: (f.check in dark, _left(f, state.checks[f.check].state)))
     return Answer.NOT_ENOUGH_DATA, longest.check
+
+
+def _left(found: Finding, state: CheckState) -> float:
+    """Seconds until this check may be content. Nothing can be said of latency before its bound is chosen, which is
+    soon: what else is waited for is worth more words."""
+    if found.to_good is not None:
+        return found.to_good.seconds
+    return 0.0 if isinstance(state, latency.Latency) and state.bound is None else math.inf
 
 
 def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> Finding:
