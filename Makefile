@@ -40,7 +40,7 @@ binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~1
 
 cluster-test: venv  ## the tests on a real control plane
 	$(BIN)/davylab build --istio
-	$(BIN)/pytest -m cluster -n 3 --dist loadscope --no-loadscope-reorder tests lab/tests
+	$(BIN)/pytest -m cluster -n 2 --dist loadscope --no-loadscope-reorder tests lab/tests
 
 demo: $(if $(filter real,$(CLUSTER)),binaries,$(BIN)/.demo)  ## a good and a bad release, live, in a minute (KEEP=1: leaves it running; CLUSTER=real: on a real control plane)
 	$(BIN)/davy demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(KEEP),--keep)

@@ -8,6 +8,7 @@ import yaml
 
 from davylamp.cli import exits
 from davylamp.core import names
+from davylamp.core.actions import Ref
 from tests.cli.conftest import Davy, Serve, Terminal
 from tests.core.model import Json
 from tests.core.pair_model import V2, Pair, pair_policy, until_step
@@ -131,6 +132,23 @@ def test_an_adopted_canary_goes_on_without_a_change_of_its_weight(davy: Davy, se
     assert [w for i, w in enumerate(cluster.weights) if i == 0 or w != cluster.weights[i - 1]] == [10, 50, 100]
     assert cluster.get("Ingress", "web-canary")["metadata"]["annotations"][WEIGHT] == "0"
     assert cluster.violations == []
+
+
+def test_a_deployment_that_the_controller_marks_meanwhile_is_asked_again(davy: Davy, serve: Serve) -> None:
+    cluster = by_hand()
+    server = serve(cluster)
+    marks = iter(("once", "twice"))
+
+    def marked(verb: str, ref: Ref) -> None:
+        if verb == "patch" and ref.kind == "Deployment" and (mark := next(marks, "")):
+            cluster.edit("Deployment", ref.name, lambda obj: obj["metadata"].update(labels={"mark": mark}))
+            server.mirror()
+
+    server.before = marked
+    result = davy("adopt", "web", "--apply")
+    assert (result.code, "goes on from 10 %" in result.out) == (exits.OK, True), result.err
+    idle = next(d for d in server.of_kind("Deployment") if d["metadata"]["name"] == "web-v2")
+    assert (names.START in idle["metadata"]["annotations"], idle["metadata"]["labels"]) == (True, {"mark": "twice"})
 
 
 def test_there_being_no_canary_of_that_name_is_said_with_those_that_there_are(davy: Davy, serve: Serve) -> None:

@@ -9,7 +9,8 @@ import yaml
 
 from davylamp.api.problems import Problem
 from davylamp.api.types import ReleasePolicy
-from davylamp.cli.asks import Request, ask
+from davylamp.cli.asks import Request
+from davylamp.cli.commands import asked
 from davylamp.cli.exits import BAD_INPUT, NOT_FOUND, OK, REFUSED, Failure
 from davylamp.cli.output import Output, rendered
 from davylamp.cli.picture import TRAFFIC, Picture
@@ -124,8 +125,7 @@ async def _started(
     picture.known.policies.offer(made)
     workload = picture.known.workload_of(here.namespace, policy.spec.target.workload)
     request = Request("start", await here.who(), reason)
-    answer = ask(request, picture.world(here.namespace, workload), picture.view(here.namespace, workload))
+    answer = await asked(here, picture, workload, request)
     if answer.patch is None:
         raise Failure(answer.message, REFUSED)
-    await here.api.patch(answer.patch)
     return answer.release

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from davylamp.api.types import Phase
 from davylamp.cli.asks import Answer, Request, Verb, ask
-from davylamp.cli.exits import OK, REFUSED, Failure
+from davylamp.cli.exits import FAILED, OK, REFUSED, Failure
 from davylamp.cli.output import Output
 from davylamp.cli.picture import Picture
 from davylamp.cli.session import Session, Where, session
 from davylamp.cli.status import show
 from davylamp.cli.waiting import tell, waited
 from davylamp.kube.client import ApiError
+
+TRIES = 5
+"""Writes of a word, where others write the same object at the same time."""
 
 
 async def command(
@@ -31,7 +34,7 @@ async def command(
     async with session(where) as here:
         picture, workload = await here.workload(name)
         request = Request(verb, await here.who(), reason, step)
-        answer = await _asked(here, picture, workload, request)
+        answer = await asked(here, picture, workload, request)
         if output == "name":
             here.screen.say(f"release.davylamp.dev/{answer.release}")
         elif output is None:
@@ -56,17 +59,25 @@ async def command(
         return tell(workload, ended)
 
 
-async def _asked(here: Session, picture: Picture, name: str, request: Request) -> Answer:
-    answer = ask(request, picture.world(here.namespace, name), picture.view(here.namespace, name))
-    if answer.patch is None:
+async def asked(here: Session, picture: Picture, name: str, request: Request) -> Answer:
+    """Ask the workload `name` for something. Where somebody else has written the object meanwhile (the controller
+    does), the same is asked of it as it is now. Raises Failure and ApiError."""
+    for _ in range(TRIES):
+        answer = ask(request, picture.world(here.namespace, name), picture.view(here.namespace, name))
+        if answer.patch is None:
+            return answer
+        ref = answer.patch.ref
+        try:
+            fresh = await here.api.patch(answer.patch)
+        except ApiError as error:
+            if not (error.conflict or error.not_found):
+                raise
+            fresh = None if error.not_found else await here.api.read(ref)
+            if fresh is None:
+                what = "release" if ref.kind == "Release" else ref.kind
+                raise Failure(f"{what} {ref.name} of {here.namespace}/{name} is gone", REFUSED) from error
+            picture.known.stores[ref.kind].offer(fresh)
+            continue
+        picture.known.stores[ref.kind].offer(fresh)
         return answer
-    try:
-        written = await here.api.patch(answer.patch)
-    except ApiError as error:
-        if error.not_found:
-            what = "release" if answer.patch.ref.kind == "Release" else answer.patch.ref.kind
-            gone = f"{what} {answer.patch.ref.name} of {here.namespace}/{name} is gone"
-            raise Failure(gone, REFUSED) from error
-        raise
-    picture.known.stores[answer.patch.ref.kind].offer(written)
-    return answer
+    raise Failure(f"{ref.kind} {ref.name} changes all the time; try again", FAILED)

@@ -42,7 +42,8 @@ async def stop(process: subprocess.Popen[bytes], grace: float) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
-        return await asyncio.wait_for(exited(process), grace)
+        async with asyncio.timeout(grace):
+            return await exited(process)
     except TimeoutError:
         process.kill()
         return await exited(process)

@@ -6,6 +6,7 @@ The lines of a file look like those that `kubectl logs --timestamps` prints, so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,13 @@ class ContainerLog(asyncio.Protocol):
         self.file.close()
         self.closed.set()
         self._wake()
+
+    async def ended(self, within: float) -> None:
+        """Until the pipe is closed, or so many seconds. (`asyncio.wait_for` of Python 3.11 loses a cancellation that
+        comes in the moment of the end.)"""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self.closed.wait()
 
     def _write(self, lines: list[bytes]) -> None:
         if lines:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
@@ -251,8 +250,7 @@ class Runner:
         finally:
             if probing:
                 probing.cancel()
-        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe
-            await asyncio.wait_for(log.closed.wait(), 1)
+        await log.ended(within=1)  # a grandchild may hold the pipe
         code = 128 - code if code < 0 else code
         use_log = code != 0 and container.termination_message_policy == "FallbackToLogsOnError"
         return Terminated(
