@@ -33,7 +33,7 @@ soak: venv  ## chaos for as long as you like: make soak CHAOS_EXAMPLES=5000
 
 soak-traffic: venv  ## releases by every router under constant traffic, in every way: make soak-traffic RELEASES=100
 	$(BIN)/davylab build --istio
-	RELEASES=$(or $(RELEASES),30) $(BIN)/pytest -m cluster -rP tests/cluster/test_constant_traffic.py tests/cluster/test_sources.py
+	RELEASES=$(or $(RELEASES),30) $(BIN)/pytest -m cluster -rP tests/cluster/test_constant_traffic.py
 
 binaries: venv  ## find or build etcd and the Kubernetes control plane (once, ~10 min on 2 cores)
 	$(BIN)/davylab build

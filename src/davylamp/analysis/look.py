@@ -158,9 +158,8 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
 
 def miss(state: State, names: Iterable[str]) -> State:
     """The state after a look that brought nothing of these checks. That is no evidence, but it is remembered."""
-    missed = {
-        name: msgspec.structs.replace(seen, missed=seen.missed + 1) for name in names if (seen := state.checks[name])
-    }
+    before = {name: state.checks[name] for name in names}
+    missed = {name: msgspec.structs.replace(seen, missed=seen.missed + 1) for name, seen in before.items()}
     return msgspec.structs.replace(state, checks=state.checks | missed)
 
 

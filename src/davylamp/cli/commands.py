@@ -66,18 +66,17 @@ async def asked(here: Session, picture: Picture, name: str, request: Request) ->
         answer = ask(request, picture.world(here.namespace, name), picture.view(here.namespace, name))
         if answer.patch is None:
             return answer
-        ref = answer.patch.ref
+        ref, store = answer.patch.ref, picture.known.stores[answer.patch.ref.kind]
         try:
-            fresh = await here.api.patch(answer.patch)
+            store.offer(await here.api.patch(answer.patch))
         except ApiError as error:
             if not (error.conflict or error.not_found):
                 raise
-            fresh = None if error.not_found else await here.api.read(ref)
+            fresh = await here.api.read(ref) if error.conflict else None
             if fresh is None:
                 what = "release" if ref.kind == "Release" else ref.kind
                 raise Failure(f"{what} {ref.name} of {here.namespace}/{name} is gone", REFUSED) from error
-            picture.known.stores[ref.kind].offer(fresh)
-            continue
-        picture.known.stores[ref.kind].offer(fresh)
-        return answer
+            store.offer(fresh)
+        else:
+            return answer
     raise Failure(f"{ref.kind} {ref.name} changes all the time; try again", FAILED)
