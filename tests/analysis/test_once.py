@@ -91,3 +91,14 @@ def test_sums_of_logs(logs: list[float], more: float) -> None:
     assert once.log_mean(np.array(logs)) == pytest.approx(float(shares.log_mean(np.array(logs))))
     assert once.added(raw, [more] * len(logs)) == shares.pack(np.array(logs) + more)
     assert once.either(logs[0], more) == pytest.approx(np.logaddexp(logs[0], more))
+
+
+@given(
+    pods=st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8),
+)
+def test_the_dispersion_between_pods(pods: list[tuple[int, float, float]]) -> None:
+    asked, *parts = np.array(pods).T
+    slow = np.round(asked * np.array(parts)).T
+    rate = slow.sum(0) / asked.sum()
+    wanted = blocks.dispersion(slow, asked)
+    assert once.dispersion(slow, asked, rate) == (near(wanted[0], 1e-6), near(wanted[1]))

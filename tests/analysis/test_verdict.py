@@ -11,7 +11,7 @@ import pytest
 from davylamp.analysis import counts as c
 from davylamp.analysis import look as lk
 from davylamp.analysis.rules import Check, Rules
-from davylamp.analysis.verdict import Answer, Finding, Verdict, pending, verdict
+from davylamp.analysis.verdict import Answer, Finding, Verdict, answer, pending, verdict
 from davylamp.analysis.wording import number
 from tests.analysis.traffic import events, latencies, looks
 
@@ -40,24 +40,6 @@ def test_worse_names_the_check_the_factor_its_interval_and_the_requests() -> Non
     assert high is None or high > 13.5
     assert found.message.startswith("errors 14 times stable's (")
     assert found.message.endswith("1.50 % against 0.11 %, from 800 canary requests")
-
-
-@pytest.mark.parametrize("failures", [0, 1, 4, 12], ids=lambda k: f"{k} failures")
-def test_a_verdict_that_is_not_told_decides_the_same(failures: int) -> None:
-    rules = Rules(
-        (Check("errors", "errors"), Check("latency", "latency"), Check("stays", "threshold", most=1, times=1))
-    )
-    draw = np.random.default_rng(1)
-    state = lk.begin(rules, 0.0)
-    for look in range(40):
-        at = 10.0 * look
-        state = looks(state, rules, "errors", [events(at, 1, failures)])
-        state = looks(state, rules, "latency", [latencies(at, draw)])
-        state = looks(state, rules, "stays", [c.Value(at, at + 10, 0.5)])
-        told, brief = verdict(state, rules, at + 10), verdict(state, rules, at + 10, told=False)
-        assert (told.answer, told.evidence) == (brief.answer, brief.evidence)
-        for one, other in zip(told.findings, brief.findings, strict=True):
-            assert (one.good, one.evidence, one.requests) == (other.good, other.evidence, other.requests)
 
 
 def test_good_enough_says_what_it_is_bounded_by() -> None:
@@ -182,7 +164,7 @@ def test_so_is_one_that_gets_less_than_a_request_in_two_seconds_in_time(seed: in
     draw, state, answers = np.random.default_rng(seed), lk.begin(rules, 0.0), set()
     for t in range(500):
         state = lk.look(state, rules, "latency", latencies(10.0 * t, draw, asked=(5, 2)))
-        answers.add(verdict(state, rules, 10.0 * t + 10, told=False).answer)
+        answers.add(answer(state, rules, 10.0 * t + 10))
     assert answers == {Answer.NOT_ENOUGH_DATA, Answer.GOOD_ENOUGH}
 
 

@@ -206,9 +206,9 @@ def validate(counts: Counts) -> None:
 def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
     if len({pod.pod for pod in pods}) < len(pods):
         _unique(side, (pod.pod for pod in pods))
+    if _plain(pods):
+        return
     for index, pod in enumerate(pods):
-        if _plain(pod):
-            continue
         where = f"{side}[{index}] ({pod.pod})"
         if pod.age is not None and not pod.age >= 0:
             raise ValueError(f"{where}.age: {pod.age} must be at least 0 seconds")
@@ -218,18 +218,23 @@ def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
             _histogram(where, pod)
 
 
-def _plain(pod: Pod | Histogram) -> bool:
-    """Whether it is in order at first sight, as nearly all are."""
-    if not (pod.age is None or pod.age >= 0):
-        return False
-    if isinstance(pod, Pod):
-        return type(pod.requests) is type(pod.failures) is int and 0 <= pod.failures <= pod.requests
-    return (
-        len(pod.counts) == len(pod.bounds) + 1
-        and set(map(type, pod.counts)) == _WHOLE
-        and min(pod.counts) >= 0
-        and _rising(pod.bounds)
-    )
+def _plain(pods: tuple[Pod | Histogram, ...]) -> bool:
+    """Whether all are in order at first sight, as they nearly always are."""
+    bounds: tuple[float, ...] = ()
+    for pod in pods:
+        if not (pod.age is None or pod.age >= 0):
+            return False
+        if isinstance(pod, Pod):
+            if not (type(pod.requests) is type(pod.failures) is int and 0 <= pod.failures <= pod.requests):
+                return False
+            continue
+        if pod.bounds != bounds:
+            bounds = pod.bounds
+            if not _rising(bounds):
+                return False
+        if not (len(pod.counts) == len(bounds) + 1 and set(map(type, pod.counts)) == _WHOLE and min(pod.counts) >= 0):
+            return False
+    return True
 
 
 _WHOLE = {int}

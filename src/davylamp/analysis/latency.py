@@ -72,7 +72,7 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     @functools.cached_property
     def capital(self) -> float:
         """Log of what all bets have made of a stake of 1, of all pods, cold or warm."""
-        return once.log_mean(self.table[:, :CHI].ravel()) if self.bounds else 0.0
+        return once.log_mean(self.table[:, :CHI]) if self.bounds else 0.0
 
 
 class Unusable(ValueError):
@@ -102,27 +102,19 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     if not stable:
         now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, found.end - found.start)
         return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
-    asked, slower = _slower([*stable, *canary], shared)
-    asked0, slower0, asked1, slower1 = (
-        asked[: len(stable)],
-        slower[: len(stable)],
-        asked[len(stable) :],
-        slower[len(stable) :],
-    )
-    (n0, slow0), (n1, slow1) = _sum(asked0, slower0), _sum(asked1, slower1)
-    now = d.Round(n0, n1, 0, 0, found.end - found.start)
-    mine, theirs = _places(state.bounds, shared)
-    if not len(mine) and not state.table[:, [MORE, LESS]].any():
-        state = _follow(state, shared, slow0 + slow1, n0 + n1)
-        mine, theirs = _places(state.bounds, shared)
-    if not len(mine):
+    if not state.bounds or not (_places(state.bounds, shared)[1] or state.table[:, [MORE, LESS]].any()):
+        state = _follow(state, shared, [*stable, *canary])
+    mine, bounds = _places(state.bounds, shared)
+    if not bounds:
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
-    spread = blocks.dispersion(slower0[:, theirs], asked0)
-    n, slow = n1, slow1
-    if cold:
-        warm = ~np.array(fresh)
-        n, slow = _sum(asked1[warm], slower1[warm])
-    made = _Interval(now, mine, slow0[theirs], slow1[theirs], n, slow[theirs], spread)
+    counted = _slower([*stable, *canary], bounds)
+    old, new = counted[: len(stable)], counted[len(stable) :]
+    slow0, slow1 = np.add.reduce(old), np.add.reduce(new)
+    n0, n1 = int(slow0[-1]), int(slow1[-1])
+    spread = once.dispersion(old[:, :-1], old[:, -1], slow0[:-1] / n0)
+    warm = np.add.reduce(new[~np.array(fresh)]) if cold else slow1
+    now = d.Round(n0, n1, 0, 0, found.end - found.start)
+    made = _Interval(now, mine, slow0[:-1], slow1[:-1], int(warm[-1]), warm[:-1], spread)
     return _bet(state, made, check, rules), cold
 
 
@@ -141,16 +133,16 @@ def brought(state: Latency, found: Latencies, rules: Rules) -> Brought:
     canary = [pod for pod in found.canary if any(pod.counts)]
     shared = _common(frozenset(pod.bounds for pod in [*stable, *canary])) if stable else ()
     bounds = tuple(bound for bound in state.bounds if bound in shared)
-    (asked0, slower0), (asked1, slower1) = (_slower(pods, bounds) for pods in (stable, canary))
+    old, new = (_slower(pods, bounds) for pods in (stable, canary))
     fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
-    sides = [_sum(asked0, slower0), _sum(asked1, slower1), _sum(asked1[fresh], slower1[fresh])]
-    differing: tuple[Any, Any] = blocks.dispersion(slower0, asked0) if stable else ((), ())
-    columns = [*(slow for _, slow in sides), *differing]
+    sides = [np.add.reduce(each) for each in (old, new, new[fresh])]
+    differing: tuple[Any, Any] = blocks.dispersion(old[:, :-1], old[:, -1]) if stable else ((), ())
+    columns = [*(side[:-1] for side in sides), *differing]
     rows = [
         (float(le), int(k0), int(k1), int(cold), float(chi), float(free))
         for le, k0, k1, cold, chi, free in zip(bounds, *columns, strict=True)
     ]
-    return Brought((sides[0][0], sides[1][0], sides[2][0]), tuple(rows))
+    return Brought((int(sides[0][-1]), int(sides[1][-1]), int(sides[2][-1])), tuple(rows))
 
 
 class _Interval(NamedTuple):
@@ -169,48 +161,46 @@ class _Interval(NamedTuple):
 
 def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency:
     mine, now, k0, k1 = made.mine, made.round, made.k0, made.k1
-    n0, n1, fresh = now.n0, now.n1, now.n1 - made.warm
+    n0, n1 = int(now.n0), int(now.n1)
+    fresh = n1 - made.warm
     whole = len(mine) == len(state.bounds)
     followed = state.table.copy()
     rows = followed if whole else followed[mine]
-    rows[:, CHI] += made.spread[0]
-    rows[:, FREEDOM] += made.spread[1]
-    rate, power = _expected(rows), blocks.tempering(rows[:, CHI], rows[:, FREEDOM])
+    column = rows.T
+    column[CHI] += made.spread[0]
+    column[FREEDOM] += made.spread[1]
+    rate, power = _expected(column), blocks.tempering(column[CHI], column[FREEDOM])
     every = once.blocks_at(k0, k1, n0, n1, rules.tolerate, rate, power)
     rows[:, :CHI] += every
-    rows[:, MORE] += k1 * n0 / (n0 + n1)
-    rows[:, LESS] += k0 * n1 / (n0 + n1)
-    rows[:, SLOW] = _KEPT * rows[:, SLOW] + k0
-    rows[:, ASKED] = _KEPT * rows[:, ASKED] + n0
+    column[MORE] += k1 * (n0 / (n0 + n1))
+    column[LESS] += k0 * (n1 / (n0 + n1))
+    column[SLOW : ASKED + 1] *= _KEPT
+    column[SLOW] += k0
+    column[ASKED] += n0
     if fresh:
-        rows[:, YOUNG] += k1 - made.warm_k1
-        rows[:, BESIDE] += k0
+        column[YOUNG] += k1 - made.warm_k1
+        column[BESIDE] += k0
     learned, spread = 0.0, state.warm.spread
     if made.warm:
         bets = every
         if fresh:
             bets = once.blocks_at(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power)
         bets = _at_places(bets, mine, len(followed))
-        grown = once.log_mean(state.table[:, :CHI].ravel() + bets)
+        grown = once.log_mean(state.table[:, :CHI] + bets)
         learned = grown - state.capital
-        spread = shares.pack(shares.unpack(spread) + bets)
-    account = bet(state.warm, learned, spread, 0, round(fresh))
+        spread = shares.pack(shares.unpack(spread) + bets.ravel())
+    account = bet(state.warm, learned, spread, 0, fresh)
     if not whole:
         followed[mine] = rows
     bound, until_then = state.bound, state.until_then
     if bound is None:
-        seen = shares.unpack(until_then).reshape(2, -1) if until_then else np.zeros((2, len(state.bounds)))
-        seen[:, mine] += (np.full(len(mine), n0 + n1), k0 + k1)
-        asked, slower = seen[:, mine]
-        enough = asked.min() >= _ENOUGH
-        bound = _at(check.quantile, np.array(state.bounds)[mine], slower / asked) if enough else None
-        until_then = b"" if enough else shares.pack(seen)
+        bound, until_then = _chosen(state, made, check)
     duel = state.duel
-    for place in np.flatnonzero(mine == state.bounds.index(bound)) if bound is not None else ():
+    if bound is not None and (place := _place(state.bounds, bound, mine)) is not None:
         how = d.Common(float(rate[place]), float(power[place]))
         this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
         duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
-    beside = state.beside + (round(n0) if fresh else 0)
+    beside = state.beside + (n0 if fresh else 0)
     after = Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
     after.__dict__["table"] = followed
     if made.warm and not fresh:
@@ -218,13 +208,30 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
     return after
 
 
+def _chosen(state: Latency, made: _Interval, check: Check) -> tuple[float | None, bytes]:
+    """The bound at the quantile and b"", once there are requests enough; None and the requests until then."""
+    mine, now = made.mine, made.round
+    seen = shares.unpack(state.until_then).reshape(2, -1) if state.until_then else np.zeros((2, len(state.bounds)))
+    seen[:, mine] += (np.full(len(mine), now.n0 + now.n1), made.k0 + made.k1)
+    asked, slower = seen[:, mine]
+    if asked.min() < _ENOUGH:
+        return None, shares.pack(seen)
+    return _at(check.quantile, np.array(state.bounds)[mine], slower / asked), b""
+
+
+def _place(followed: Bounds, bound: float, mine: Places) -> int | None:
+    """Where `bound` is among those of the places `mine`; None where it isn't."""
+    place = followed.index(bound)
+    return place if len(mine) == len(followed) else next(iter(np.flatnonzero(mine == place).tolist()), None)
+
+
 def _at_places(rows: Array, places: Places, count: int) -> Array:
-    """In a row all of `count` rows, of which there are only those at `places`."""
+    """All of `count` rows, of which there are only those at `places`."""
     if len(places) == count:
-        return rows.ravel()
+        return rows
     found = np.zeros((count, CHI))
     found[places] = rows
-    return found.ravel()
+    return found
 
 
 def fast(state: Latency, rules: Rules) -> bool:
@@ -243,7 +250,7 @@ def how(state: Latency) -> d.Common | None:
     if state.bound is None:
         return None
     row = state.table[[state.bounds.index(state.bound)]]
-    return d.Common(float(_expected(row)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
+    return d.Common(float(_expected(row.T)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
 def against(state: Latency) -> float:
@@ -264,10 +271,11 @@ def _by_bound(state: Latency) -> Array:
     return shares.log_mean(state.table[:, :CHI])
 
 
-def _expected(rows: Array) -> Array:
+def _expected(column: Array) -> Array:
     """Stable's rate of slow requests, from the intervals before; NaN at the first."""
-    asked = rows[:, ASKED]
-    return np.where(asked > 0, (rows[:, SLOW] + 0.5) / (asked + 1), np.nan)
+    asked = column[ASKED]
+    rate = (column[SLOW] + 0.5) / (asked + 1)
+    return rate if np.minimum.reduce(asked) > 0 else np.where(asked > 0, rate, np.nan)
 
 
 @functools.lru_cache(maxsize=256)
@@ -276,39 +284,36 @@ def _common(kinds: frozenset[Bounds]) -> Bounds:
 
 
 @functools.lru_cache(maxsize=256)
-def _places(followed: Bounds, shared: Bounds) -> tuple[Places, Places]:
-    """Where the bounds that both have stand in each of them."""
-    both = [bound for bound in followed if bound in shared]
-    mine, theirs = ([each.index(bound) for bound in both] for each in (followed, shared))
-    return np.array(mine, int), np.array(theirs, int)
+def _places(followed: Bounds, shared: Bounds) -> tuple[Places, Bounds]:
+    """Where the bounds that both have stand in `followed`, and they."""
+    both = tuple(bound for bound in followed if bound in shared)
+    return np.array([followed.index(bound) for bound in both], int), both
 
 
 @functools.lru_cache(maxsize=256)
-def _columns(own: Bounds, bounds: Bounds) -> Places:
-    return np.searchsorted(own, bounds)
+def _above(own: Bounds, bounds: Bounds) -> Array:
+    """The matrix that makes of requests by bucket those above each of `bounds`, and, last, all."""
+    above = np.arange(len(own) + 1)[:, None] > np.searchsorted(own, bounds)
+    return np.hstack([above, np.ones((len(own) + 1, 1))]).astype(float)
 
 
-def _slower(pods: list[Histogram], bounds: Bounds) -> tuple[Array, Array]:
-    """Requests of each of `pods`, and how many of them took longer than each of `bounds`, which all pods have."""
-    kinds: dict[Bounds, list[int]] = {}
-    for place, pod in enumerate(pods):
-        kinds.setdefault(pod.bounds, []).append(place)
-    if len(kinds) == 1:
-        upto = np.array([pod.counts for pod in pods], float).cumsum(1)
-        return upto[:, -1], upto[:, -1:] - upto[:, _columns(pods[0].bounds, bounds)]
-    requests, slower = np.zeros(len(pods)), np.zeros((len(pods), len(bounds)))
-    for own, places in kinds.items():
-        upto = np.array([pods[place].counts for place in places], float).cumsum(1)
-        requests[places] = upto[:, -1]
-        slower[places] = upto[:, -1:] - upto[:, _columns(own, bounds)]
-    return requests, slower
+def _slower(pods: list[Histogram], bounds: Bounds) -> Array:
+    """Of each of `pods` (a row): how many requests took longer than each of `bounds`, which all pods have; and, last,
+    how many there were."""
+    if not pods:
+        return np.zeros((0, len(bounds) + 1))
+    own = pods[0].bounds
+    if all(pod.bounds == own for pod in pods):
+        return np.array([pod.counts for pod in pods], float) @ _above(own, bounds)
+    return np.stack([np.array(pod.counts, float) @ _above(pod.bounds, bounds) for pod in pods])
 
 
-def _follow(state: Latency, bounds: Bounds, slower: Array, total: int) -> Latency:
+def _follow(state: Latency, bounds: Bounds, pods: list[Histogram]) -> Latency:
     """Follow the bounds that divide the requests, and the next above; evenly chosen if they are too many."""
-    last = int((slower > 0).sum()) + _ABOVE
-    useful = [float(bound) for bound, k in zip(bounds[:last], slower, strict=False) if k < total]
-    kept = useful or [float(bound) for bound in bounds]
+    *slower, total = np.add.reduce(_slower(pods, bounds)).tolist()
+    last = sum(k > 0 for k in slower) + _ABOVE
+    useful = [bound for bound, k in zip(bounds[:last], slower, strict=False) if k < total]
+    kept = useful or list(bounds)
     if len(kept) > MOST:
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
     nothing = shares.pack(np.zeros((len(kept), _WIDTH)))
@@ -322,11 +327,6 @@ def _at(quantile: float, bounds: Array, slower: Array) -> float:
     """The largest bound that at least the share 1 - quantile of the requests exceeds; the smallest if none is."""
     reached = [float(bound) for bound, part in zip(bounds, slower, strict=True) if part >= 1 - quantile]
     return max(reached, default=float(bounds[0]))
-
-
-def _sum(asked: Array, slower: Array) -> tuple[int, Array]:
-    """Requests of all pods, and how many of them were slower than each bound."""
-    return int(np.add.reduce(asked)), np.add.reduce(slower, 0)
 
 
 def _list(bounds: Bounds) -> str:

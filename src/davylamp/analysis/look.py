@@ -159,6 +159,8 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
 def miss(state: State, names: Iterable[str]) -> State:
     """The state after a look that brought nothing of these checks. That is no evidence, but it is remembered."""
     before = {name: state.checks[name] for name in names}
+    if not before:
+        return state
     missed = {name: msgspec.structs.replace(seen, missed=seen.missed + 1) for name, seen in before.items()}
     return msgspec.structs.replace(state, checks=state.checks | missed)
 
@@ -191,12 +193,11 @@ def combined(checks: dict[str, Seen], rule: Rules) -> tuple[float, str]:
 
     The mean is the only admissible way to merge e-values that may depend on each other in any way (Vovk & Wang 2021).
     """
-    parts = {name: part + checks[name].evidence for name, part in rule.parts.items()}
-    if not parts:
+    if not rule.parts:
         return 0.0, ""
-    largest = max(parts, key=parts.__getitem__)
-    top = parts[largest]
-    return top + math.log(sum(math.exp(part - top) for part in parts.values())), largest
+    parts = [part + checks[name].evidence for name, part in rule.parts.items()]
+    top = max(parts)
+    return top + math.log(sum([math.exp(part - top) for part in parts])), list(rule.parts)[parts.index(top)]
 
 
 def _fresh(check: Check) -> CheckState:

@@ -20,6 +20,7 @@ from davylamp.analysis.shares import Array
 
 WORSE, BETTER = (tuple(each.tolist()) for each in (shares.WORSE, shares.BETTER))
 BLOCKS_WORSE, BLOCKS_BETTER = (tuple(each.tolist()) for each in (blocks.WORSE, blocks.BETTER))
+_NEXT_TO_1 = 1 - 2**-53
 _MANY = 32 * 8
 """Bytes of numbers from which numpy is quicker."""
 _SMALLER = tuple(shares.SMALLER.tolist())
@@ -98,23 +99,34 @@ def blocks_at(
 ) -> Array:
     """As `blocks.logs`, of one interval and events at several bounds: by numpy, with half of its calls."""
     expected = tau * rate
-    if not (n0 > 0 and n1 > 0) or math.isnan(np.maximum.reduce(expected)):
+    most = np.maximum.reduce(expected)
+    if not (n0 > 0 and n1 > 0) or math.isnan(most):
         return blocks.logs(k0, k1, n0, n1, tau, rate, power, against)
     null = np.minimum(np.maximum(expected, blocks.LEAST), 1 - blocks.LEAST)
-    odds = np.multiply.outer(null / (1 - null), against)
+    odds = (null / (1 - null))[:, None] * against
     rates, nearest = np.empty((2, *odds.shape)), np.empty((2, *odds.shape))
-    rates[0] = canary = odds / (1 + odds)
-    rates[1] = stable = rate[:, None]
+    canary, stable = np.divide(odds, 1 + odds, rates[0]), rate[:, None]
+    rates[1] = stable
     slow0, slow1 = n0 * stable, n1 * canary
     s, middle = slow0 + slow1, (tau * slow0 + n0 + n1 * tau) + slow1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
-        nearest[1] = near = 2 * s / (middle + root)
-        nearest[0] = tau * near
-        slow, quick = np.log(rates / nearest), np.log((1 - rates) / (1 - nearest))
+    root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
+    worst = tau * np.divide(2 * s, middle + root, nearest[1])
+    np.minimum(worst, _NEXT_TO_1, out=nearest[0])
+    slow, quick = np.log(rates / nearest), np.log((1 - rates) / (1 - nearest))
     k0, k1 = k0[:, None], k1[:, None]
     found = (k1 * slow[0] + (n1 - k1) * quick[0] + k0 * slow[1] + (n0 - k0) * quick[1]) / power[:, None]
-    return np.where(np.isfinite(found) & (expected < 1)[:, None], np.minimum(found, blocks.MOST), 0.0)
+    possible = worst < 1 if most < 1 else (worst < 1) & (expected < 1)[:, None]
+    return np.asarray(np.minimum(found, blocks.MOST) * possible)
+
+
+def dispersion(slow: Array, asked: Array, rate: Array) -> tuple[Array, Array]:
+    """As `blocks.dispersion`, of one interval: of each of several pods, so many of the requests that were `asked` were
+    `slow` (a column for each kind), with `rate` of all pods together. Each pod has requests."""
+    each = rate * (1 - rate)
+    # The sum of (slow - asked*rate)^2/asked is that of slow^2/asked, less rate times the sum of slow.
+    usable = np.minimum.reduce(asked) * each >= 1 if len(asked) > 1 else np.zeros(len(rate), bool)
+    chi = (np.add.reduce(slow * slow / asked[:, None]) - rate * np.add.reduce(slow)) / np.maximum(each, 1e-9)
+    return np.maximum(chi, 0) * usable, usable * (len(asked) - 1.0)
 
 
 def added(raw: bytes, logs: Iterable[float]) -> bytes:
@@ -134,9 +146,9 @@ def capital(raw: bytes) -> float:
 
 
 def log_mean(logs: Array) -> float:
-    """As `shares.log_mean`, of one row of many."""
-    top = float(np.maximum.reduce(logs))
-    return top + math.log(float(np.add.reduce(np.exp(logs - top))) / len(logs))
+    """As `shares.log_mean`, of all of many."""
+    top = float(np.maximum.reduce(logs, None))
+    return top + math.log(float(np.add.reduce(np.exp(logs - top), None)) / logs.size)
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from davylamp.analysis.look import CheckState, Seen, State, combined
 from davylamp.analysis.rules import Check, Rules
 
 _COUNTED = (errors.Errors, latency.Latency, others.Complaints)
-_NOTHING = duel.Tally()
 _WORTH = math.log(3)
 """Evidence that is worth a word, and a closer look."""
 
@@ -71,25 +70,32 @@ class Verdict(msgspec.Struct, frozen=True):
     """What the verdict does not cover, in words."""
 
 
-def verdict(state: State, rule: Rules, now: float, *, told: bool = True) -> Verdict:
-    """What can be said at `now` (seconds since the epoch; decides only which checks are without data).
-
-    Unless it is `told` to people there are no words, ratios and forecasts, which are most of the work.
-    """
-    findings = tuple(_finding(check, state.checks[check.name], rule, now, told) for check in rule.checks)
+def verdict(state: State, rule: Rules, now: float) -> Verdict:
+    """What can be said at `now` (seconds since the epoch; decides only which checks are without data)."""
+    findings = tuple(_finding(check, state.checks[check.name], rule, now) for check in rule.checks)
     together, _ = combined(state.checks, rule)
-    answer, culprit = _answer(state, rule, findings, now)
-    if not told:
-        return Verdict(answer, "", culprit, _exp(together), 1 / rule.false_alarms, findings)
+    given = answer(state, rule, now)
     found = {finding.check: finding for finding in findings}
-    match answer:
+    culprit = ""
+    match given:
         case Answer.WORSE:
+            assert state.crossed is not None
+            culprit = state.crossed.check
             message = found[culprit].message
         case Answer.GOOD_ENOUGH:
             message = "; ".join(f.message for f in findings)
         case Answer.NOT_ENOUGH_DATA:
+            culprit = _awaited(state, rule, findings, now)
             message = _waiting(found[culprit], state.checks[culprit], rule, now)
-    return Verdict(answer, message, culprit, _exp(together), 1 / rule.false_alarms, findings, _limits(state))
+    return Verdict(given, message, culprit, _exp(together), 1 / rule.false_alarms, findings, _limits(state))
+
+
+def answer(state: State, rule: Rules, now: float) -> Answer:
+    """The verdict's answer alone: what is decided by. Words, ratios and forecasts are most of the work of `verdict`."""
+    if state.crossed:
+        return Answer.WORSE
+    good = all(_good(check, state.checks[check.name], rule, now) for check in rule.checks)
+    return Answer.GOOD_ENOUGH if good else Answer.NOT_ENOUGH_DATA
 
 
 def tense(state: State) -> bool:
@@ -152,16 +158,12 @@ def _uncompared(state: CheckState) -> bool:
     return False
 
 
-def _answer(state: State, rule: Rules, findings: tuple[Finding, ...], now: float) -> tuple[Answer, str]:
-    if state.crossed:
-        return Answer.WORSE, state.crossed.check
-    waiting = [finding for finding in findings if not finding.good]
-    if not waiting:
-        return Answer.GOOD_ENOUGH, ""
+def _awaited(state: State, rule: Rules, findings: tuple[Finding, ...], now: float) -> str:
+    """The check that will take longest to be content."""
     needed = {check.name for check in rule.checks if rules.measured(check)}
     dark = {name for name in needed if without_data(state.checks[name], rule, now)}
-    longest = max(waiting, key=lambda f: (f.check in dark, _left(f, state.checks[f.check].state)))
-    return Answer.NOT_ENOUGH_DATA, longest.check
+    waiting = [finding for finding in findings if not finding.good]
+    return max(waiting, key=lambda f: (f.check in dark, _left(f, state.checks[f.check].state))).check
 
 
 def _left(found: Finding, state: CheckState) -> float:
@@ -172,23 +174,37 @@ def _left(found: Finding, state: CheckState) -> float:
     return 0.0 if isinstance(state, latency.Latency) and state.bound is None else math.inf
 
 
-def _finding(check: Check, seen: Seen, rule: Rules, now: float, told: bool) -> Finding:
+def _finding(check: Check, seen: Seen, rule: Rules, now: float) -> Finding:
     part = rule.parts.get(check.name)
     needed = math.inf if part is None else math.exp(-part) / rule.false_alarms
-    good = not _dark(seen, rule, now) and not seen.note and _content(check, seen.state, rule)
-    cold = (seen.cold.requests, seen.cold.failures)
-    tally = seen.state.duel.tally if isinstance(seen.state, _COUNTED) else _NOTHING
+    requests, failures = counted(seen)
     found = Finding(
         check.name,
-        _exp(seen.evidence),
+        evidence(seen),
         min(needed, 1e300),
-        good,
+        _good(check, seen, rule, now),
         "",
-        requests=tally.requests,
-        failures=tally.failures,
-        aside=cold,
+        requests=requests,
+        failures=failures,
+        aside=(seen.cold.requests, seen.cold.failures),
     )
-    return _worded(found, check, seen.state, rule) if told else found
+    return _worded(found, check, seen.state, rule)
+
+
+def evidence(seen: Seen) -> float:
+    """As `Finding` has it."""
+    return _exp(seen.evidence)
+
+
+def counted(seen: Seen) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Requests and failures, each of stable and canary; 0 where a check counts none."""
+    if not isinstance(seen.state, _COUNTED):
+        return (0, 0), (0, 0)
+    return seen.state.duel.tally.requests, seen.state.duel.tally.failures
+
+
+def _good(check: Check, seen: Seen, rule: Rules, now: float) -> bool:
+    return not seen.note and not _dark(seen, rule, now) and _content(check, seen.state, rule)
 
 
 def _content(check: Check, state: CheckState, rule: Rules) -> bool:

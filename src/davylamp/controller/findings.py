@@ -16,9 +16,21 @@ import msgspec
 
 from davylamp.analysis import counts as c
 from davylamp.analysis import latency
-from davylamp.analysis.look import State, begin, look, miss, without_limits
+from davylamp.analysis.look import Seen, State, begin, look, miss, without_limits
 from davylamp.analysis.rules import Rules
-from davylamp.analysis.verdict import Answer, Finding, Verdict, blind, missed, pending, tense, verdict
+from davylamp.analysis.verdict import (
+    Answer,
+    Finding,
+    Verdict,
+    answer,
+    blind,
+    counted,
+    evidence,
+    missed,
+    pending,
+    tense,
+    verdict,
+)
 from davylamp.api.analysis import Analysis
 from davylamp.api.verdict import AnalysisStatus, CheckStatus, Counted, Point, Slower, points_of
 from davylamp.core.world import Judgement
@@ -85,7 +97,8 @@ class Findings:
         self._history: list[list[Point]] = _points(self.status.history)
         self._details = _details(self._history, {check.name for check in self.rules.checks if check.kind == "latency"})
         # What was written is the view of a process that is gone: no step ends before this one has seen something.
-        self.judgement = msgspec.structs.replace(self._judged(verdict(self.state, self.rules, now), now), missed=True)
+        first = self._worded(self._decision(now), verdict(self.state, self.rules, now))
+        self.judgement = msgspec.structs.replace(first, missed=True)
 
     def take(
         self,
@@ -95,7 +108,7 @@ class Findings:
         *,
         told: bool = True,
         alone: float | None = None,
-    ) -> Verdict:
+    ) -> None:
         """Add what a look has found; the verdict is about the moment `now`, in seconds since the epoch. `explained`
         completes its sentences for people. Unless it is `told`, a verdict like the last one is not put into words, so
         that those of the judgement and of the status stay as they were. `alone` is since when the canary has all of the
@@ -119,19 +132,15 @@ class Findings:
             if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency):
                 slower[name] = _slower(latency.brought(seen.state, counts, self.rules))
         self.state = miss(self.state, self.state.checks.keys() - brought)
-        said = verdict(self.state, self.rules, now, told=told)
-        self._remember(said, now, slower)
-        if not told:
-            judgement = self._judged(said, now)
-            if decided(judgement) == decided(self.judgement):
-                if judgement.missed != self.judgement.missed:
-                    self.judgement = msgspec.structs.replace(self.judgement, missed=judgement.missed)
-                return said
-            said = verdict(self.state, self.rules, now)
-        said = _explained(said, explained)
-        self.judgement = self._judged(said, now, tuple(problems))
+        self._remember(now, slower)
+        judgement = self._decision(now)
+        if not told and decided(judgement) == decided(self.judgement):
+            if judgement.missed != self.judgement.missed:
+                self.judgement = msgspec.structs.replace(self.judgement, missed=judgement.missed)
+            return
+        said = _explained(verdict(self.state, self.rules, now), explained)
+        self.judgement = self._worded(judgement, said, tuple(problems))
         self.status = self._told(said, tuple(problems), now)
-        return said
 
     @property
     def tense(self) -> bool:
@@ -157,19 +166,23 @@ class Findings:
                 self._stable.latencies(counts.stable)
                 self._canary.latencies(counts.canary)
 
-    def _judged(self, said: Verdict, now: float, problems: tuple[str, ...] = ()) -> Judgement:
-        dark = said.answer is Answer.NOT_ENOUGH_DATA and blind(self.state, self.rules, now)
-        message = said.message
-        if dark and (why := self._why(said.check, problems)):
-            message = f"{message} ({why})"
+    def _decision(self, now: float) -> Judgement:
+        """What is decided by, without words."""
+        given = answer(self.state, self.rules, now)
+        waiting = given is Answer.NOT_ENOUGH_DATA
         return Judgement(
-            worse=said.answer is Answer.WORSE,
-            good_enough=said.answer is Answer.GOOD_ENOUGH,
-            blind=dark,
-            message=message[:_LONG],
-            pending=said.answer is Answer.NOT_ENOUGH_DATA and pending(self.state, self.rules, now),
+            worse=given is Answer.WORSE,
+            good_enough=given is Answer.GOOD_ENOUGH,
+            blind=waiting and blind(self.state, self.rules, now),
+            pending=waiting and pending(self.state, self.rules, now),
             missed=missed(self.state, self.rules),
         )
+
+    def _worded(self, judgement: Judgement, said: Verdict, problems: tuple[str, ...] = ()) -> Judgement:
+        message = said.message
+        if judgement.blind and (why := self._why(said.check, problems)):
+            message = f"{message} ({why})"
+        return msgspec.structs.replace(judgement, message=message[:_LONG])
 
     def _why(self, check: str, problems: tuple[str, ...]) -> str:
         """The problem that a check is without data for: one of its own, or one that is nobody's own (a pod's)."""
@@ -179,18 +192,13 @@ class Findings:
         why = next(own, next((one for one in problems if not one.startswith(others)), ""))
         return why.removeprefix(f"{check}: ")
 
-    def _remember(self, said: Verdict, now: float, slower: Mapping[str, Slower]) -> None:
+    def _remember(self, now: float, slower: Mapping[str, Slower]) -> None:
         at = round(now)
         self.looks += 1
         if not self._kept:
             return
         detailed = self._detailed
-        self._history.append(
-            [
-                Point(at, f.check, float(f"{f.evidence:.4g}"), f.requests, f.failures, f.aside, slower.get(f.check))
-                for f in said.findings
-            ]
-        )
+        self._history.append([_point(at, name, seen, slower.get(name)) for name, seen in self.state.checks.items()])
         self._details += sum(len(one.slower.bounds) for one in self._history[-1] if one.slower is not None)
         if detailed and (self._details > DETAILS or len(self._history) > HISTORY):
             self._details = math.inf
@@ -237,6 +245,11 @@ def _details(history: list[list[Point]], checks: set[str]) -> float:
     if points and points[0].slower is None:
         return math.inf
     return sum(len(point.slower.bounds) for point in points if point.slower is not None)
+
+
+def _point(at: int, name: str, seen: Seen, slower: Slower | None) -> Point:
+    aside = (seen.cold.requests, seen.cold.failures)
+    return Point(at, name, float(f"{evidence(seen):.4g}"), *counted(seen), aside, slower)
 
 
 def _slower(found: latency.Brought) -> Slower:
