@@ -99,6 +99,5 @@ def test_sums_of_logs(logs: list[float], more: float) -> None:
 def test_the_dispersion_between_pods(pods: list[tuple[int, float, float]]) -> None:
     asked, *parts = np.array(pods).T
     slow = np.round(asked * np.array(parts)).T
-    rate = slow.sum(0) / asked.sum()
-    wanted = blocks.dispersion(slow, asked)
-    assert once.dispersion(slow, asked, rate) == (near(wanted[0], 1e-6), near(wanted[1]))
+    wanted, together = blocks.dispersion(slow, asked), np.append(slow.sum(0), asked.sum())
+    assert once.dispersion(slow, asked, together) == (near(wanted[0], 1e-6), near(wanted[1]))

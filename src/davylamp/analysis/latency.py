@@ -74,6 +74,11 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
         """Log of what all bets have made of a stake of 1, of all pods, cold or warm."""
         return once.log_mean(self.table[:, :CHI]) if self.bounds else 0.0
 
+    @functools.cached_property
+    def spread(self) -> float:
+        """Log of what the warm pods' account has made of the part of its stake that is spread."""
+        return once.log_mean(shares.unpack(self.warm.spread))
+
 
 class Unusable(ValueError):
     """These counts can't be compared; the message says why."""
@@ -111,7 +116,7 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     old, new = counted[: len(stable)], counted[len(stable) :]
     slow0, slow1 = np.add.reduce(old), np.add.reduce(new)
     n0, n1 = int(slow0[-1]), int(slow1[-1])
-    spread = once.dispersion(old[:, :-1], old[:, -1], slow0[:-1] / n0)
+    spread = once.dispersion(old[:, :-1], old[:, -1], slow0)
     warm = np.add.reduce(new[~np.array(fresh)]) if cold else slow1
     now = d.Round(n0, n1, 0, 0, found.end - found.start)
     made = _Interval(now, mine, slow0[:-1], slow1[:-1], int(warm[-1]), warm[:-1], spread)
@@ -180,15 +185,17 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
     if fresh:
         column[YOUNG] += k1 - made.warm_k1
         column[BESIDE] += k0
-    learned, spread = 0.0, state.warm.spread
+    learned, spread, grown = 0.0, state.warm.spread, (state.capital, state.spread)
     if made.warm:
         bets = every
         if fresh:
             bets = once.blocks_at(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power)
         bets = _at_places(bets, mine, len(followed))
-        grown = once.log_mean(state.table[:, :CHI] + bets)
-        learned = grown - state.capital
-        spread = shares.pack(shares.unpack(spread) + bets.ravel())
+        both = np.empty((2, *bets.shape))
+        np.add(state.table[:, :CHI], bets, both[0])
+        np.add(shares.unpack(spread).reshape(-1, CHI), bets, both[1])
+        grown = once.log_means(both)
+        learned, spread = grown[0] - state.capital, shares.pack(both[1])
     account = bet(state.warm, learned, spread, 0, fresh)
     if not whole:
         followed[mine] = rows
@@ -202,9 +209,10 @@ def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency
         duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
     beside = state.beside + (n0 if fresh else 0)
     after = Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
-    after.__dict__["table"] = followed
-    if made.warm and not fresh:
-        after.__dict__["capital"] = grown  # the same bets: nothing of it need be computed again
+    # Nothing of these need be computed again.
+    after.__dict__.update(table=followed, spread=grown[1])
+    if not fresh:
+        after.__dict__["capital"] = grown[0]  # the same bets
     return after
 
 

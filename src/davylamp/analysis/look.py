@@ -15,7 +15,7 @@ from typing import assert_never
 import msgspec
 
 from davylamp.analysis import counts as c
-from davylamp.analysis import duel, errors, latency, logs, others, rules, shares
+from davylamp.analysis import duel, errors, latency, logs, once, others, rules, shares
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.warmup import counts as counting
 
@@ -63,25 +63,31 @@ class Seen(msgspec.Struct, frozen=True, dict=True):
     of a version is a measurement."""
 
     @functools.cached_property
+    def _logs(self) -> tuple[float, float]:
+        everything = _everything(self.state)
+        match self.state:
+            case errors.Errors(warm=warm):
+                return everything, counting(warm, everything, once.capital(warm.spread))
+            case latency.Latency() as state:
+                return everything, counting(state.warm, everything, state.spread) if state.bounds else 0.0
+        return everything, everything
+
+    @property
     def everything(self) -> float:
         """Log evidence that the canary is worse, by this check alone and all pods, also those that are warming up. 0 is
         none; thresholds and outcomes have none."""
-        return _everything(self.state)
+        return self._logs[0]
 
-    @functools.cached_property
+    @property
     def evidence(self) -> float:
         """As much of that as counts."""
-        match self.state:
-            case errors.Errors(warm=warm):
-                return counting(warm, self.everything)
-            case latency.Latency(warm=warm, bounds=bounds):
-                return counting(warm, self.everything) if bounds else 0.0
-        return self.everything
+        return self._logs[1]
 
     @property
     def aside(self) -> float:
         """Log evidence of all pods, where some of it does not count yet since they were warming up; 0 elsewhere."""
-        return self.everything if self.everything > self.evidence + 1e-9 else 0.0
+        everything, evidence = self._logs
+        return everything if everything > evidence + 1e-9 else 0.0
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -272,10 +278,10 @@ def _crossing(checks: dict[str, Seen], rule: Rules, at: float) -> Crossed | None
     together, culprit = combined(checks, rule)
     if together >= -math.log(rule.false_alarms):
         return Crossed(at, culprit, together)
-    for name, seen in checks.items():
-        match seen.state:
-            case others.Threshold(outside=outside) if outside >= rule.by_name[name].times:
-                return Crossed(at, name, together)
+    for check in rule.decided:
+        match checks[check.name].state:
+            case others.Threshold(outside=outside) if outside >= check.times:
+                return Crossed(at, check.name, together)
             case others.Judged(passed=False):
-                return Crossed(at, name, together)
+                return Crossed(at, check.name, together)
     return None

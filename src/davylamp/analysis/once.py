@@ -21,8 +21,6 @@ from davylamp.analysis.shares import Array
 WORSE, BETTER = (tuple(each.tolist()) for each in (shares.WORSE, shares.BETTER))
 BLOCKS_WORSE, BLOCKS_BETTER = (tuple(each.tolist()) for each in (blocks.WORSE, blocks.BETTER))
 _NEXT_TO_1 = 1 - 2**-53
-_MANY = 32 * 8
-"""Bytes of numbers from which numpy is quicker."""
 _SMALLER = tuple(shares.SMALLER.tolist())
 _LOST = tuple(max(math.log(part), shares.MOST_LOST) if part else shares.MOST_LOST for part in _SMALLER)
 
@@ -80,17 +78,18 @@ def block(
     else:
         null = min(max(expected, blocks.LEAST), 1 - blocks.LEAST)
         odds, stable, total = null / (1 - null), n0 * rate, 4 * tau * (n0 + n1)
-        most = tau * stable + n0 + n1 * tau
+        most, fine0, fine1, log = tau * stable + n0 + n1 * tau, n0 - k0, n1 - k1, math.log
         for rho in against:
             canary = odds * rho / (1 + odds * rho)
             s, middle = stable + n1 * canary, most + n1 * canary
-            near = 2 * s / (middle + math.sqrt(max(middle * middle - total * s, 0)))
+            square = middle * middle - total * s
+            near = 2 * s / (middle + math.sqrt(square) if square > 0 else middle)
             worst = tau * near
             if worst >= 1:  # by rounding, where stable's rate is next to 1/tau
                 found.append(0.0)
                 continue
-            likely = k1 * math.log(canary / worst) + (n1 - k1) * math.log((1 - canary) / (1 - worst))
-            found.append(likely + k0 * math.log(rate / near) + (n0 - k0) * math.log((1 - rate) / (1 - near)))
+            likely = k1 * log(canary / worst) + fine1 * log((1 - canary) / (1 - worst))
+            found.append(likely + k0 * log(rate / near) + fine0 * log((1 - rate) / (1 - near)))
     return [min(each / power, blocks.MOST) for each in found]
 
 
@@ -104,28 +103,31 @@ def blocks_at(
         return blocks.logs(k0, k1, n0, n1, tau, rate, power, against)
     null = np.minimum(np.maximum(expected, blocks.LEAST), 1 - blocks.LEAST)
     odds = (null / (1 - null))[:, None] * against
-    rates, nearest = np.empty((2, *odds.shape)), np.empty((2, *odds.shape))
-    canary, stable = np.divide(odds, 1 + odds, rates[0]), rate[:, None]
-    rates[1] = stable
+    canary, stable = odds / (1 + odds), rate[:, None]
     slow0, slow1 = n0 * stable, n1 * canary
-    s, middle = slow0 + slow1, (tau * slow0 + n0 + n1 * tau) + slow1
-    root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
-    worst = tau * np.divide(2 * s, middle + root, nearest[1])
-    np.minimum(worst, _NEXT_TO_1, out=nearest[0])
-    slow, quick = np.log(rates / nearest), np.log((1 - rates) / (1 - nearest))
-    k0, k1 = k0[:, None], k1[:, None]
-    found = (k1 * slow[0] + (n1 - k1) * quick[0] + k0 * slow[1] + (n0 - k0) * quick[1]) / power[:, None]
-    possible = worst < 1 if most < 1 else (worst < 1) & (expected < 1)[:, None]
-    return np.asarray(np.minimum(found, blocks.MOST) * possible)
+    s, middle = slow0 + slow1, (tau * slow0 + (n0 + n1 * tau)) + slow1
+    near = 2 * s / (middle + np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0)))
+    worst = np.minimum(tau * near, _NEXT_TO_1)
+    likely, counts = np.empty((4, *odds.shape)), np.empty((4, len(rate)))
+    np.divide(canary, worst, likely[0])
+    np.divide(1 - canary, 1 - worst, likely[1])
+    np.divide(stable, near, likely[2])
+    np.divide(1 - stable, 1 - near, likely[3])
+    counts[0], counts[1], counts[2], counts[3] = k1, n1 - k1, k0, n0 - k0
+    counts /= power
+    found = np.minimum(np.add.reduce(np.log(likely, likely) * counts[:, :, None]), blocks.MOST)
+    possible = worst < _NEXT_TO_1
+    return np.asarray(found * (possible if most < 1 else possible & (expected < 1)[:, None]))
 
 
-def dispersion(slow: Array, asked: Array, rate: Array) -> tuple[Array, Array]:
+def dispersion(slow: Array, asked: Array, together: Array) -> tuple[Array, Array]:
     """As `blocks.dispersion`, of one interval: of each of several pods, so many of the requests that were `asked` were
-    `slow` (a column for each kind), with `rate` of all pods together. Each pod has requests."""
+    `slow` (a column for each kind); `together` are the slow ones of all pods, and, last, all requests."""
+    rate = together[:-1] / together[-1]
     each = rate * (1 - rate)
     # The sum of (slow - asked*rate)^2/asked is that of slow^2/asked, less rate times the sum of slow.
+    chi = ((1 / asked) @ (slow * slow) - rate * together[:-1]) / np.maximum(each, 1e-9)
     usable = np.minimum.reduce(asked) * each >= 1 if len(asked) > 1 else np.zeros(len(rate), bool)
-    chi = (np.add.reduce(slow * slow / asked[:, None]) - rate * np.add.reduce(slow)) / np.maximum(each, 1e-9)
     return np.maximum(chi, 0) * usable, usable * (len(asked) - 1.0)
 
 
@@ -137,9 +139,7 @@ def added(raw: bytes, logs: Iterable[float]) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def capital(raw: bytes) -> float:
-    """As `shares.log_mean`, of packed numbers."""
-    if len(raw) > _MANY:
-        return log_mean(np.frombuffer(raw, "<f8"))
+    """As `shares.log_mean`, of a few packed numbers."""
     logs = _layout(len(raw)).unpack(raw)
     top = max(logs)
     return float(top) + math.log(sum([math.exp(each - top) for each in logs]) / len(logs))
@@ -149,6 +149,15 @@ def log_mean(logs: Array) -> float:
     """As `shares.log_mean`, of all of many."""
     top = float(np.maximum.reduce(logs, None))
     return top + math.log(float(np.add.reduce(np.exp(logs - top), None)) / logs.size)
+
+
+def log_means(pair: Array) -> tuple[float, float]:
+    """As `log_mean`, of both of a pair at once."""
+    rows = pair.reshape(2, -1)
+    tops = np.maximum.reduce(rows, 1)
+    one, other = np.add.reduce(np.exp(rows - tops[:, None]), 1).tolist()
+    count = rows.shape[1]
+    return float(tops[0]) + math.log(one / count), float(tops[1]) + math.log(other / count)
 
 
 @functools.cache

@@ -60,6 +60,11 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return {check.name: check for check in self.checks}
 
     @functools.cached_property
+    def decided(self) -> tuple[Check, ...]:
+        """Those that need no evidence: thresholds and outcomes."""
+        return tuple(check for check in self.checks if not statistical(check))
+
+    @functools.cached_property
     def parts(self) -> dict[str, float]:
         """Logs of `weights`."""
         return {name: math.log(weight) for name, weight in weights(self).items()}

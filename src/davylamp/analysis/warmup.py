@@ -90,11 +90,12 @@ def confirmed(learned: Array | float, spread: Array | float) -> Array:
     return np.logaddexp(_MOSTLY + np.asarray(learned), _PARTLY + np.asarray(spread))
 
 
-def counts(state: Warm, everything: float) -> float:
-    """How much of the log evidence `everything` counts."""
+def counts(state: Warm, everything: float, spread: float) -> float:
+    """How much of the log evidence `everything` counts. `spread` is the log of what the account's part that is spread
+    over all alternatives has made of its stake."""
     if state.failures >= max(_BROKEN * state.requests, 1):
         return everything
-    found = once.either(_MOSTLY + state.learned, _PARTLY + once.capital(state.spread))
+    found = once.either(_MOSTLY + state.learned, _PARTLY + spread)
     enough = found >= math.log(CONFIRMED) and (not state.failures or at_most(state.failures, state.requests) < FEW)
     return everything if enough else min(everything, found)
 
