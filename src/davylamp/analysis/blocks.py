@@ -36,8 +36,8 @@ COARSE_BETTER = 1 / COARSE_WORSE
 MOST = float(np.log(20))
 LEAST = 1e-9
 """The smallest rate that is computed with."""
-_PRIOR = 20.0
-_UNSEEN = 2.0
+PRIOR = 20.0
+UNSEEN = 2.0
 
 
 def logs(
@@ -101,5 +101,5 @@ def dispersion(failures: Array, requests: Array) -> tuple[Array, Array]:
 def tempering(chi: ArrayLike, freedom: ArrayLike) -> Array:
     """The power to which evidence is taken, as a divisor, from sums of `dispersion`: chi-square by degree of freedom,
     at least 1, drawn towards 1 while little is known; 2 where nothing is (one stable pod)."""
-    seen = np.maximum((np.asarray(chi) + _PRIOR) / (np.asarray(freedom) + _PRIOR), 1.0)
-    return np.where(np.asarray(freedom) > 0, seen, _UNSEEN)
+    seen = np.maximum((np.asarray(chi) + PRIOR) / (np.asarray(freedom) + PRIOR), 1.0)
+    return np.where(np.asarray(freedom) > 0, seen, UNSEEN)

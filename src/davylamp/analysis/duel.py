@@ -92,9 +92,18 @@ class Claims(msgspec.Struct, frozen=True):
     harmless: float | None
 
 
-def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Sequence[float] | None = None) -> Duel:
+def meet(
+    duel: Duel,
+    now: Round,
+    claims: Claims,
+    *,
+    settled: bool,
+    against: Sequence[float] | None = None,
+    in_favour: Sequence[float] | None = None,
+) -> Duel:
     """The duel after one more interval. Nothing speaks for the canary unless `settled` (no pod is warming up).
-    `against` are the log factors against what is tolerated, where they are known already.
+    `against` are the log factors against what is tolerated, `in_favour` those against what is not good enough, where
+    they are known already.
 
     Where one of the versions served nothing, nothing changes but the pace; except that a canary to which all of the
     traffic was given is compared with what stable did before, in one direction: that it is worse.
@@ -108,7 +117,7 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, against: Sequ
     counts = (now.k0, now.k1, now.n0, now.n1)
     better, harmless, high = duel.better, duel.harmless, duel.high
     if settled:
-        better = once.added(better, _for(now, claims.good_enough))
+        better = once.added(better, _for(now, claims.good_enough) if in_favour is None else in_favour)
         if high:
             high = _limits(high, speaks_for(*counts, TAUS, now.common, coarse=True))
         if claims.harmless is not None:

@@ -13,17 +13,19 @@ its counts of both together.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from davylamp.analysis import blocks, once, shares
+from davylamp.analysis import blocks, once, shares, sums
 from davylamp.analysis import duel as d
 from davylamp.analysis.counts import Histogram, Latencies
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
+from davylamp.analysis.sums import BESIDE, CHI, FREEDOM, LESS, MORE, WIDTH, YOUNG
 from davylamp.analysis.warmup import Warm, bet, no_slower, young
 
 Places = NDArray[np.int64]
@@ -36,15 +38,8 @@ _ENOUGH = 300
 _ABOVE = 1
 """Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
 
-
-_KEPT = 0.9
-"""What an interval counts for in what is expected of stable, compared with the next."""
-
-CHI = len(blocks.WORSE)  # the columns before it: log capital for each alternative
-FREEDOM, MORE, LESS, SLOW, ASKED, YOUNG, BESIDE = range(CHI + 1, CHI + 8)
-"""Sums of the dispersion between stable's pods; the Mantel-Haenszel sums (`duel.Tally`); stable's slow requests and all
-of them, lately; slow requests of young pods of the canary, and of stable's at the same time."""
-_WIDTH = BESIDE + 1
+Arithmetic = Callable[[Array, Array, sums.Interval, int, float, float], sums.Sums]
+"""`sums.after`, or what does the same."""
 _OPENING = shares.pack(np.zeros(len(blocks.WORSE)))
 
 
@@ -67,7 +62,7 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     @functools.cached_property
     def table(self) -> Array:
         """What is `followed`, to be read only."""
-        return shares.unpack(self.followed).reshape(-1, _WIDTH)
+        return shares.unpack(self.followed).reshape(-1, WIDTH)
 
     @functools.cached_property
     def capital(self) -> float:
@@ -114,13 +109,9 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
     counted = _slower([*stable, *canary], bounds)
     old, new = counted[: len(stable)], counted[len(stable) :]
-    slow0, slow1 = np.add.reduce(old), np.add.reduce(new)
-    n0, n1 = int(slow0[-1]), int(slow1[-1])
-    spread = once.dispersion(old[:, :-1], old[:, -1], slow0)
-    warm = np.add.reduce(new[~np.array(fresh)]) if cold else slow1
-    now = d.Round(n0, n1, 0, 0, found.end - found.start)
-    made = _Interval(now, mine, slow0[:-1], slow1[:-1], int(warm[-1]), warm[:-1], spread)
-    return _bet(state, made, check, rules), cold
+    every = np.add.reduce(new)
+    warm = np.add.reduce(new[~np.array(fresh)]) if cold else every
+    return _bet(state, sums.Interval(old, every, warm), mine, found.end - found.start, check, rules), cold
 
 
 class Brought(NamedTuple):
@@ -150,96 +141,71 @@ def brought(state: Latency, found: Latencies, rules: Rules) -> Brought:
     return Brought((int(sides[0][-1]), int(sides[1][-1]), int(sides[2][-1])), tuple(rows))
 
 
-class _Interval(NamedTuple):
-    """What an interval brought: at the followed bounds at the places `mine`, so many requests were slower."""
-
-    round: d.Round
-    mine: Places
-    k0: Array
-    k1: Array
-    warm: int
-    """Requests of the canary's pods that are warm."""
-    warm_k1: Array
-    spread: tuple[Array, Array]
-    """Between stable's pods."""
+_arithmetic: list[Arithmetic] = [sums.after]
 
 
-def _bet(state: Latency, made: _Interval, check: Check, rules: Rules) -> Latency:
-    mine, now, k0, k1 = made.mine, made.round, made.k0, made.k1
-    n0, n1 = int(now.n0), int(now.n1)
-    fresh = n1 - made.warm
-    whole = len(mine) == len(state.bounds)
-    followed = state.table.copy()
-    rows = followed if whole else followed[mine]
-    column = rows.T
-    column[CHI] += made.spread[0]
-    column[FREEDOM] += made.spread[1]
-    rate, power = _expected(column), blocks.tempering(column[CHI], column[FREEDOM])
-    every = once.blocks_at(k0, k1, n0, n1, rules.tolerate, rate, power)
-    rows[:, :CHI] += every
-    column[MORE] += k1 * (n0 / (n0 + n1))
-    column[LESS] += k0 * (n1 / (n0 + n1))
-    column[SLOW : ASKED + 1] *= _KEPT
-    column[SLOW] += k0
-    column[ASKED] += n0
-    if fresh:
-        column[YOUNG] += k1 - made.warm_k1
-        column[BESIDE] += k0
-    learned, spread, grown = 0.0, state.warm.spread, (state.capital, state.spread)
-    if made.warm:
-        bets = every
-        if fresh:
-            bets = once.blocks_at(k0, made.warm_k1, n0, made.warm, rules.tolerate, rate, power)
-        bets = _at_places(bets, mine, len(followed))
-        both = np.empty((2, *bets.shape))
-        np.add(state.table[:, :CHI], bets, both[0])
-        np.add(shares.unpack(spread).reshape(-1, CHI), bets, both[1])
-        grown = once.log_means(both)
-        learned, spread = grown[0] - state.capital, shares.pack(both[1])
-    account = bet(state.warm, learned, spread, 0, fresh)
-    if not whole:
-        followed[mine] = rows
+def set_arithmetic(arithmetic: Arithmetic) -> None:
+    """What computes the sums from now on, in this process."""
+    _arithmetic[:] = [arithmetic]
+
+
+def _bet(state: Latency, made: sums.Interval, mine: Places, seconds: float, check: Check, rules: Rules) -> Latency:
+    """The state after an interval with requests at the bounds that stand at the places `mine`."""
+    n0, n1, n = int(np.add.reduce(made.old[:, -1])), int(made.new[-1]), int(made.warm[-1])
+    place = _place(state.bounds, state.bound, mine)
+    found = _sums(state, made, mine, place, rules)
+    learned = found.logs[0] - state.capital if n else 0.0
+    account = bet(state.warm, learned, shares.pack(found.spread.ravel()), 0, n1 - n)
     bound, until_then = state.bound, state.until_then
+    in_favour: list[float] | None = found.in_favour.tolist()
     if bound is None:
-        bound, until_then = _chosen(state, made, check)
+        bound, until_then = _chosen(state, made, mine, check)
+        place, in_favour = _place(state.bounds, bound, mine), None
     duel = state.duel
-    if bound is not None and (place := _place(state.bounds, bound, mine)) is not None:
-        how = d.Common(float(rate[place]), float(power[place]))
-        this = d.Round(n0, n1, int(k0[place]), int(k1[place]), now.seconds, how)
-        duel = d.meet(duel, this, claims(rules), settled=not fresh, against=every[place].tolist())
-    beside = state.beside + (n0 if fresh else 0)
-    after = Latency(state.bounds, shares.pack(followed), bound, until_then, duel, account, beside)
+    if place is not None:
+        how = d.Common(float(found.rate[place]), float(found.power[place]))
+        k0, k1 = int(np.add.reduce(made.old[:, place])), int(made.new[place])
+        this = d.Round(n0, n1, k0, k1, seconds, how)
+        against = found.against[place].tolist()
+        duel = d.meet(duel, this, claims(rules), settled=n == n1, against=against, in_favour=in_favour)
+    beside = state.beside + (n0 if n < n1 else 0)
+    after = Latency(state.bounds, shares.pack(found.table), bound, until_then, duel, account, beside)
     # Nothing of these need be computed again.
-    after.__dict__.update(table=followed, spread=grown[1])
-    if not fresh:
-        after.__dict__["capital"] = grown[0]  # the same bets
+    after.__dict__.update(table=found.table, spread=found.logs[1])
+    if n == n1:
+        after.__dict__["capital"] = found.logs[0]  # the same bets
     return after
 
 
-def _chosen(state: Latency, made: _Interval, check: Check) -> tuple[float | None, bytes]:
+def _sums(state: Latency, made: sums.Interval, mine: Places, place: int | None, rules: Rules) -> sums.Sums:
+    table, spread = state.table, shares.unpack(state.warm.spread).reshape(-1, CHI)
+    strict = (-1 if place is None else place, rules.tolerate, rules.good_enough)
+    if len(mine) == len(state.bounds):
+        return _arithmetic[0](table, spread, made, *strict)
+    found = _arithmetic[0](table[mine], spread[mine], made, *strict)
+    whole = [table.copy(), table[:, :CHI].copy(), spread]
+    for each, rows in zip(whole, found[:3], strict=True):
+        each[mine] = rows
+    return found._replace(table=whole[0], own=whole[1], spread=whole[2], logs=once.log_means(np.stack(whole[1:])))
+
+
+def _chosen(state: Latency, made: sums.Interval, mine: Places, check: Check) -> tuple[float | None, bytes]:
     """The bound at the quantile and b"", once there are requests enough; None and the requests until then."""
-    mine, now = made.mine, made.round
     seen = shares.unpack(state.until_then).reshape(2, -1) if state.until_then else np.zeros((2, len(state.bounds)))
-    seen[:, mine] += (np.full(len(mine), now.n0 + now.n1), made.k0 + made.k1)
+    both = np.add.reduce(made.old) + made.new
+    seen[:, mine] += (np.full(len(mine), both[-1]), both[:-1])
     asked, slower = seen[:, mine]
     if asked.min() < _ENOUGH:
         return None, shares.pack(seen)
     return _at(check.quantile, np.array(state.bounds)[mine], slower / asked), b""
 
 
-def _place(followed: Bounds, bound: float, mine: Places) -> int | None:
+def _place(followed: Bounds, bound: float | None, mine: Places) -> int | None:
     """Where `bound` is among those of the places `mine`; None where it isn't."""
+    if bound is None:
+        return None
     place = followed.index(bound)
     return place if len(mine) == len(followed) else next(iter(np.flatnonzero(mine == place).tolist()), None)
-
-
-def _at_places(rows: Array, places: Places, count: int) -> Array:
-    """All of `count` rows, of which there are only those at `places`."""
-    if len(places) == count:
-        return rows
-    found = np.zeros((count, CHI))
-    found[places] = rows
-    return found
 
 
 def fast(state: Latency, rules: Rules) -> bool:
@@ -258,7 +224,7 @@ def how(state: Latency) -> d.Common | None:
     if state.bound is None:
         return None
     row = state.table[[state.bounds.index(state.bound)]]
-    return d.Common(float(_expected(row.T)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
+    return d.Common(float(sums.expected(row.T)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
 
 
 def against(state: Latency) -> float:
@@ -277,13 +243,6 @@ def culprit(state: Latency) -> tuple[float, float] | None:
 
 def _by_bound(state: Latency) -> Array:
     return shares.log_mean(state.table[:, :CHI])
-
-
-def _expected(column: Array) -> Array:
-    """Stable's rate of slow requests, from the intervals before; NaN at the first."""
-    asked = column[ASKED]
-    rate = (column[SLOW] + 0.5) / (asked + 1)
-    return rate if np.minimum.reduce(asked) > 0 else np.where(asked > 0, rate, np.nan)
 
 
 @functools.lru_cache(maxsize=256)
@@ -324,7 +283,7 @@ def _follow(state: Latency, bounds: Bounds, pods: list[Histogram]) -> Latency:
     kept = useful or list(bounds)
     if len(kept) > MOST:
         kept = [kept[round(i)] for i in np.linspace(0, len(kept) - 1, MOST)]
-    nothing = shares.pack(np.zeros((len(kept), _WIDTH)))
+    nothing = shares.pack(np.zeros((len(kept), WIDTH)))
     account = msgspec.structs.replace(state.warm, spread=shares.pack(np.zeros(len(kept) * CHI)))
     return msgspec.structs.replace(
         state, bounds=tuple(kept), followed=nothing, bound=None, until_then=b"", warm=account

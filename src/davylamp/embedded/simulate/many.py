@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 
+from davylamp.analysis import loops
 from davylamp.embedded.simulate.run import Outcome, run
 from davylamp.embedded.simulate.scenario import Scenario
 from davylamp.embedded.simulate.stage import Stage
@@ -26,6 +27,7 @@ def outcomes(stage: Stage, scenario: Scenario, seed: int, runs: int, processes: 
     if count <= 1 or runs <= FEW:
         yield from (run(stage, scenario, seed, number, brief=True) for number in range(runs))
         return
+    loops.use()
     with multiprocessing.Pool(count, _begin, (stage, scenario, seed)) as pool:
         yield from pool.imap_unordered(_one, range(runs), chunksize=min(CHUNK, -(-runs // count)))
 
@@ -35,6 +37,7 @@ _given: list[tuple[Stage, Scenario, int]] = []
 
 def _begin(stage: Stage, scenario: Scenario, seed: int) -> None:
     _given[:] = [(stage, scenario, seed)]
+    loops.use()  # for processes that are not forked
     logging.getLogger("davylamp").setLevel(logging.CRITICAL)
 
 
