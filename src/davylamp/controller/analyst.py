@@ -28,6 +28,7 @@ from davylamp.controller.known import Known
 from davylamp.controller.looker import Blocked, Looker
 from davylamp.controller.measured import YOUNG, container_of, measured
 from davylamp.controller.metrics import Metrics
+from davylamp.controller.within import within
 from davylamp.core.actions import Patch, Ref
 from davylamp.core.case import case_of
 from davylamp.core.world import Judgement, World
@@ -73,9 +74,12 @@ class _Analysis:
 
     def __init__(self, release: Release, interval: float, findings: Findings) -> None:
         self.name = release.metadata.name
+        self.title = f"look at {self.name}"
         self.uid = release.metadata.uid
         self.interval = interval
         self.findings = findings
+        self.tense = findings.tense
+        """Whether the next look may decide, as of the last one."""
         self.stable = (release.metadata.namespace, release.spec.stable.hash)
         self.canary = (release.metadata.namespace, release.spec.canary.hash)
         self.asked: tuple[object, Pods, float] | None = None
@@ -103,7 +107,7 @@ class _Analysis:
         if self.met is None and now - began < AWAITED:
             return SHORTEST
         early = self.met is not None and now - self.met < EARLY
-        return self.interval / 2 if early or self.findings.tense else self.interval
+        return self.interval / 2 if early or self.tense else self.interval
 
 
 def pause(interval: float, wanted: float, releases: int) -> float:
@@ -204,21 +208,23 @@ class Analyst:
 
     def _tick(self, key: Ref, found: _Analysis) -> None:
         """One look now, unless the last one is still going on; the next one an interval later."""
+        at, found.timer = self._clock.time(), None
         idle = found.task is None or found.task.done()
         pods = self._of(found)
-        self._wind(key, found, self._pause(found) if pods is not None else min(SOON, found.interval))
+        self._wind(key, found, self._pause(found, at) if pods is not None else min(SOON, found.interval))
         if idle and pods is not None:
-            found.since = self._clock.time()
-            found.task = asyncio.create_task(self._look(key, found, pods), name=f"look at {found.name}")
-        elif not idle and (taken := self._clock.time() - found.since) >= SLOW:
+            found.since = at
+            found.task = asyncio.create_task(self._look(key, found, pods), name=found.title)
+        elif not idle and (taken := at - found.since) >= SLOW:
             # Whatever it will bring, until then there is no data.
             before = found.findings.judgement
             found.findings.take(Look((), (f"the look has taken {taken:.0f} s so far",)), self._now)
+            found.tense = found.findings.tense
             if found.aside is None or found.aside.done():
                 found.aside = asyncio.create_task(self._follow_up(key, found, before, write=False))
 
-    def _pause(self, found: _Analysis) -> float:
-        return pause(found.interval, found.wanted(self._clock.time()), len(self._under_way))
+    def _pause(self, found: _Analysis, at: float) -> float:
+        return pause(found.interval, found.wanted(at), len(self._under_way))
 
     def _wind(self, key: Ref, found: _Analysis, wait: float) -> None:
         if found.timer is not None:
@@ -228,19 +234,21 @@ class Analyst:
     def _of(self, found: _Analysis) -> Pods | None:
         """The pods of both versions that can be asked; None while they aren't known, or none of the canary's
         can be yet."""
-        namespace = found.canary[0]
+        namespace, known = found.canary[0], self._known
         release = self._release(namespace, found.name)
-        stable, canary = (self._pods.of(side) if side[1] else () for side in (found.stable, found.canary))
+        stable = self._pods.of(found.stable) if found.stable[1] else ()
+        canary = self._pods.of(found.canary) if found.canary[1] else ()
         if release is None or release.spec.analysis is None or stable is None or canary is None:
             return None
-        service = self._known.services.get(namespace, release.spec.service)
-        versions = tuple(self._known.replica_sets.get(namespace, name) for name in found.versions)
+        service = known.services.get(namespace, release.spec.service)
+        old = known.replica_sets.get(namespace, found.versions[0])
+        new = known.replica_sets.get(namespace, found.versions[1])
         scraping = release.spec.analysis.sources.pods
-        source = (stable, canary, versions, service, scraping)
-        if found.asked is not None and found.asked[0] == source and self._now < found.asked[2]:
+        source, now = (stable, canary, old, new, service, scraping), self._now
+        if found.asked is not None and found.asked[0] == source and now < found.asked[2]:
             return found.asked[1] if found.asked[1].canary or release.status.step > 0 else None
-        old, new = (container_of(version, service) for version in versions)
-        pods = measured(namespace, stable, canary, containers=(old, new), scraping=scraping, now=self._now)
+        containers = (container_of(old, service), container_of(new, service))
+        pods = measured(namespace, stable, canary, containers=containers, scraping=scraping, now=now)
         pods = msgspec.structs.replace(pods, versions=(found.stable[1], found.canary[1]))
         young = [target.ready_at for target in (*pods.stable, *pods.canary) if target.ready_at is not None]
         found.asked = (source, pods, min(young, default=math.inf) + YOUNG.total_seconds())
@@ -258,16 +266,18 @@ class Analyst:
         found.began = began if found.began is None else found.began
         async with self._gate:
             seen, outcome = await self._seen(found, release, pods)
-        before, tense = found.findings.judgement, found.findings.tense
+        before, tense = found.findings.judgement, found.tense
         explained = found.looker.explained if found.looker is not None else str
         due = found.written is None or self._clock.time() - found.written >= self._told_every - found.interval / 2
-        in_effect = release.status.step > 0
-        found.findings.take(seen, self._now, explained, told=due and in_effect, alone=_alone(release))
-        self._metrics.looks.labels(outcome).inc()
-        self._metrics.look_seconds.observe(self._clock.time() - began)
-        if found.findings.tense and not tense and self._under_way.get(key) is found:
-            self._wind(key, found, self._pause(found))
-        await self._follow_up(key, found, before, write=due and in_effect)
+        write = due and release.status.step > 0
+        found.findings.take(seen, self._now, explained, told=write, alone=_alone(release))
+        found.tense = found.findings.tense
+        ended = self._clock.time()
+        self._metrics.looked(outcome, ended - began)
+        if found.tense and not tense and self._under_way.get(key) is found:
+            self._wind(key, found, self._pause(found, ended))
+        if write or found.findings.judgement is not before:
+            await self._follow_up(key, found, before, write=write)
 
     async def _follow_up(self, key: Ref, found: _Analysis, before: Judgement, *, write: bool) -> None:
         """What is to be done about a judgement that was another one `before`."""
@@ -275,8 +285,8 @@ class Analyst:
         changed = decided(before) != decided(after)
         if changed:
             log.info("%s", after.message, extra={"namespace": key.namespace, "release": found.name})
-        release = self._release(key.namespace, found.name)
-        if write or (changed and release is not None and release.status.step > 0):
+        release = self._release(key.namespace, found.name) if changed else None
+        if write or (release is not None and release.status.step > 0):
             await self._tell(key, found)
         if changed or before.missed != after.missed:
             self._wake(key)
@@ -284,13 +294,7 @@ class Analyst:
     async def _seen(self, found: _Analysis, release: Release, pods: Pods) -> tuple[Look, str]:
         """What a look sees, and how it went. Whatever hinders it is a sentence, and no measurement."""
         try:
-            async with asyncio.timeout(LONGEST):
-                if found.looker is None:
-                    container = container_of(
-                        self._known.replica_sets.get(pods.namespace, release.spec.stable.replica_set), None
-                    )
-                    found.looker = await self._lookers.open(release, pods, container.name, self._now)
-                seen = await found.looker.look(release, pods, self._now)
+            seen = await within(LONGEST, self._opened(found, release, pods))
         except (ApiError, Blocked) as error:
             return Look((), (str(error),)), "blocked"
         except TimeoutError:
@@ -299,6 +303,15 @@ class Analyst:
             log.exception("release %s could not be looked at", found.name, extra={"namespace": pods.namespace})
             return Look((), (f"{type(error).__name__}: {error}",)), "failed"
         return seen, "partial" if seen.problems else "whole"
+
+    async def _opened(self, found: _Analysis, release: Release, pods: Pods) -> Look:
+        """Look, and before the first look open the eyes."""
+        if found.looker is None:
+            container = container_of(
+                self._known.replica_sets.get(pods.namespace, release.spec.stable.replica_set), None
+            )
+            found.looker = await self._lookers.open(release, pods, container.name, self._now)
+        return await found.looker.look(release, pods, self._now)
 
     async def _tell(self, key: Ref, found: _Analysis) -> None:
         """Write what was found. A failure costs nothing but that a restart would go on from an earlier moment."""

@@ -102,12 +102,19 @@ class _Watch:
         self._on_change = on_change
         self._store: Store[Pod] = Store("Pod", {"hash": lambda pod: [pod.metadata.labels.get(HASH_LABEL, "")]})
         self._store.listeners.append(self._changed)
+        self._pods: dict[str, tuple[Pod, ...]] = {}
+        """By hash, as far as somebody asked since the last change."""
         labels = f"{HASH_LABEL} in ({','.join(hashes)})"
         self._reflector = Reflector(api, self._store, clock, namespace=namespace, labels=labels, on_restart=on_restart)
         self.task = asyncio.create_task(self._run())
 
     def pods(self, pod_hash: str) -> tuple[Pod, ...] | None:
-        return tuple(self._store.by("hash", pod_hash)) if self._reflector.synced.is_set() else None
+        if not self._reflector.synced.is_set():
+            return None
+        found = self._pods.get(pod_hash)
+        if found is None:
+            found = self._pods[pod_hash] = tuple(self._store.by("hash", pod_hash))
+        return found
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -117,6 +124,7 @@ class _Watch:
                 self._on_change(canary)
 
     def _changed(self, kind: str, old: Pod | None, new: Pod | None) -> None:
+        self._pods.clear()
         pod = new or old
         if pod is not None and self._reflector.synced.is_set():
             self._on_change((pod.metadata.namespace, pod.metadata.labels.get(HASH_LABEL, "")))

@@ -76,6 +76,7 @@ class Metrics:
             buckets=LOOK_SECONDS,
             registry=registry,
         )
+        self._looks_of: dict[str, Counter] = {}
         self.leading = Gauge("davylamp_leading", "1 while this process is the one that works.", registry=registry)
         for phase in Phase:
             self.releases.labels(phase.value)
@@ -85,6 +86,14 @@ class Metrics:
         self.requests.labels(verb, kind).inc()
         if code == 0 or code >= 400:
             self.errors.labels(str(code)).inc()
+
+    def looked(self, outcome: str, seconds: float) -> None:
+        """An analysis looked at a release."""
+        counter = self._looks_of.get(outcome)
+        if counter is None:
+            counter = self._looks_of[outcome] = self.looks.labels(outcome)
+        counter.inc()
+        self.look_seconds.observe(seconds)
 
     def on_release(self, kind: str, old: Release | None, new: Release | None) -> None:
         """A listener for the store of Releases."""

@@ -22,6 +22,7 @@ from davylamp.analysis.effect import Claim, Interval
 from davylamp.api.types import Release
 from davylamp.controller.addressed import Addressed
 from davylamp.controller.metrics import Metrics
+from davylamp.controller.within import within
 from davylamp.core.actions import Ref
 from davylamp.core.effect import about
 from davylamp.core.world import Awaited, Learned, Observation
@@ -203,8 +204,7 @@ class Observer:
             return
         began = found.observation
         try:
-            async with asyncio.timeout(LONGEST):
-                counted = await found.counter.look(self._clock.now().timestamp(), pods)
+            counted = await within(LONGEST, found.counter.look(self._clock.now().timestamp(), pods))
         except TimeoutError:
             return
         except Exception:
