@@ -58,6 +58,18 @@ async def test_a_weight_that_somebody_else_changes_is_put_right(rig: Rig) -> Non
     assert rig.get("Ingress", ours.name)["metadata"]["annotations"][weight] == "10"
 
 
+async def test_what_a_look_has_written_itself_is_not_looked_at_again(rig: Rig) -> None:
+    await rig.start(deployment(), service(), ingress(), policy(**ROUTED, steps=[{"weight": 10, "approve": True}]))
+    rig.set_image("hellok8s:v2")
+    await rig.clock.advance(60)
+    before = rig.metric("davylamp_reconcile_duration_seconds_count", kind="Deployment")
+    annotations = {"nginx.ingress.kubernetes.io/canary-weight": "90"}
+    rig.api.change(Ref("Ingress", NAMESPACE, "web-davylamp"), {"metadata": {"annotations": annotations}})
+    await idle()
+    assert rig.metric("davylamp_drifts_total") == 1
+    assert rig.metric("davylamp_reconcile_duration_seconds_count", kind="Deployment") == before + 1
+
+
 async def test_nothing_is_read_outside_of_watches(rig: Rig) -> None:
     await rig.start(deployment(), service(), ingress(), policy(**ROUTED))
     rig.set_image("hellok8s:v2")

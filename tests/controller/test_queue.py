@@ -42,6 +42,31 @@ async def test_a_key_is_never_worked_on_twice_at_once(queue: Queue[str]) -> None
     assert await taken(queue) == ["a"]
 
 
+async def test_what_was_added_before_a_worker_looks_is_not_looked_at_again(queue: Queue[str]) -> None:
+    queue.add("a")
+    key = await queue.get()
+    queue.add("a")
+    queue.seen(key)
+    queue.done(key)
+    assert await taken(queue) == []
+
+
+async def test_what_is_added_after_a_worker_looked_is_looked_at_again(queue: Queue[str]) -> None:
+    queue.add("a")
+    key = await queue.get()
+    queue.seen(key)
+    queue.add("a")
+    queue.done(key)
+    assert await taken(queue) == ["a"]
+
+
+async def test_a_key_that_nobody_works_on_waits_whoever_has_seen_it(queue: Queue[str]) -> None:
+    queue.add("a")
+    queue.seen("a")
+    queue.add("a")
+    assert await taken(queue) == ["a"]
+
+
 async def test_workers_wait_for_keys(queue: Queue[str]) -> None:
     workers = [asyncio.create_task(queue.get()) for _ in range(3)]
     await idle()

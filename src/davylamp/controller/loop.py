@@ -261,6 +261,7 @@ class Controller:
         logs: dict[str, str] = {}
         who: dict[Ref, str] = {}
         for _ in range(PASSES):
+            self._queue.seen(key)  # our own writes of the pass before, most of all
             world = gather(self._sources, key, logs, who)
             self._follow(key, world)
             self.analyst.follow(key, world)

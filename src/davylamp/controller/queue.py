@@ -101,6 +101,11 @@ class Queue(Generic[K]):
         self._working[key] = self._clock.time()
         return key
 
+    def seen(self, key: K) -> None:
+        """Whoever works on `key` looks at everything from now on: what was added until now is in it."""
+        if key in self._working:
+            self._dirty.discard(key)
+
     def done(self, key: K) -> None:
         """The work on `key` is over; if it was added meanwhile it waits again."""
         self._working.pop(key, None)
