@@ -103,7 +103,8 @@ class Known:
 
     def releases_of(self, namespace: str, workload: str) -> list[Release]:
         """Oldest first."""
-        return sorted(self.releases.by("workload", (namespace, workload)), key=_age)
+        found = self.releases.by("workload", (namespace, workload))
+        return sorted(found, key=_age) if len(found) > 1 else found
 
     def workload_of(self, namespace: str, deployment: str) -> str:
         """The name under which a Deployment's releases are kept: its own, or of a pair the first of the two."""
