@@ -70,3 +70,11 @@ def test_pods_that_differ_more_than_by_chance_temper_the_evidence() -> None:
 
 def test_one_stable_pod_shows_nothing_so_caution_is_taken() -> None:
     assert blocks.tempering(*blocks.dispersion(np.array([[10.0]]), np.array([100]))) == pytest.approx([2.0])
+
+
+def test_there_is_no_bet_where_hardly_anything_can_be_worse() -> None:
+    """There the logarithms of what is left of 1 are mostly rounding."""
+    rates = np.array([0.5, 0.7999, 0.79993, 0.9])
+    found = blocks.logs(1800, 1000, 2000, 1000, 1.25, rates, 1.0, blocks.WORSE)
+    assert (found[:2] != 0).all()
+    assert not found[2:].any()

@@ -14,7 +14,7 @@ Grunwald, "Exact anytime-valid confidence intervals for contingency tables and b
 p*, and its gradient there points out of the null, which is convex: so it is at most 0 in all of it.
 
 q0 is stable's rate in the intervals before; q1 has odds of a multiple of tau times that rate. A factor of 1 where that
-is in the null itself, or impossible. As the rates go to 0 the factor becomes rho^k1 / (1 - theta + theta*rho)^K, which
+is impossible, or nearly so. As the rates go to 0 the factor becomes rho^k1 / (1 - theta + theta*rho)^K, which
 needs no rate: it is used in the first interval, and is an e-variable for Bernoulli trials, too.
 
 Functions take arrays of any one shape (or numbers) and add a last axis for the alternatives.
@@ -35,7 +35,10 @@ COARSE_BETTER = 1 / COARSE_WORSE
 
 MOST = float(np.log(20))
 LEAST = 1e-9
-"""The smallest rate that is computed with."""
+"""The smallest rate that is computed with, and"""
+MOST_EXPECTED = 1 - 1e-4
+"""the rate of the null hypothesis from which there is no bet: hardly anything can be worse, and next to 1 the
+logarithms' small differences are lost."""
 PRIOR = 20.0
 UNSEEN = 2.0
 
@@ -52,32 +55,32 @@ def logs(
 ) -> Array:
     """Log factors against p1 <= tau*p0 (`against` above 1) or p1 >= tau*p0 (below 1). `rate` is stable's as expected
     from before, in (0, 1), or NaN if nothing is known; `power` is what `tempering` says."""
-    fail0, fail1, asked0, asked1, ratio, stable = (np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate))
-    expected = ratio * stable
-    null = np.minimum(np.maximum(expected, LEAST), 1 - LEAST)
+    fail0, fail1, asked0, asked1, ratio, rates = (np.asarray(x, float)[..., None] for x in (k0, k1, n0, n1, tau, rate))
+    stable = np.minimum(rates, MOST_EXPECTED / ratio)
+    null = np.maximum(ratio * stable, LEAST)
     odds = null / (1 - null) * against
     canary = odds / (1 + odds)
     near = _nearest(asked0, asked1, stable, canary, ratio)
-    worst = ratio * near
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = fail1 * np.log(canary / worst) + (asked1 - fail1) * np.log((1 - canary) / (1 - worst))
+    with np.errstate(invalid="ignore", divide="ignore"):  # where nobody asked anything
+        found = fail1 * np.log(canary / (ratio * near)) + (asked1 - fail1) * np.log((1 - canary) / (1 - ratio * near))
         found += fail0 * np.log(stable / near) + (asked0 - fail0) * np.log((1 - stable) / (1 - near))
-    possible = (asked0 > 0) & (asked1 > 0)
-    factors = np.where((expected < 1) & np.isfinite(found), found, 0.0)
-    if (first := np.isnan(stable)).any():
+    factors = np.where(ratio * rates < MOST_EXPECTED, found, 0.0)
+    if (first := np.isnan(rates)).any():
         theta = share(asked0, asked1, ratio)
         unknown = fail1 * np.log(against) - (fail0 + fail1) * np.log1p(theta * (against - 1))
         factors = np.where(first, unknown, factors)
+    possible = (asked0 > 0) & (asked1 > 0)
     tempered = factors / np.asarray(power)[..., None]
     return np.asarray(np.where(possible, np.minimum(tempered, MOST), 0.0))
 
 
 def _nearest(n0: Array, n1: Array, q0: Array, q1: Array, tau: Array) -> Array:
-    """p with (p, tau*p) nearest to (q0, q1): the smaller root of the quadratic that the derivative leads to."""
-    k0, k1 = n0 * q0, n1 * q1
-    s = k0 + k1
-    middle = (tau * k0 + n0 + n1 * tau) + k1
-    root = np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0))
+    """p with (p, tau*p) nearest to (q0, q1): the smaller root of the quadratic that the derivative leads to. Its
+    discriminant is written so that little is lost where tau*q0 and q1 are next to 1 (for tau = 1 it is a square)."""
+    s = n0 * q0 + n1 * q1
+    middle = (tau * n0 * q0 + n0 + n1 * tau) + n1 * q1
+    away = n0 * (1 - tau * q0) + n1 * (tau - q1)
+    root = np.sqrt(np.maximum(away * away - 4 * n0 * n1 * (tau - 1) * (q1 - tau * q0), 0))
     return np.asarray(2 * s / np.maximum(middle + root, 1e-300))
 
 

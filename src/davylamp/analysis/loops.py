@@ -16,7 +16,8 @@ from davylamp.analysis import blocks, latency, sums
 from davylamp.analysis.shares import Array
 from davylamp.analysis.sums import ASKED, BESIDE, CHI, FREEDOM, KEPT, LESS, MORE, SLOW, YOUNG
 
-_LEAST, _MOST, _PRIOR, _UNSEEN = blocks.LEAST, blocks.MOST, blocks.PRIOR, blocks.UNSEEN
+_LEAST, _MOST, _MOST_EXPECTED = blocks.LEAST, blocks.MOST, blocks.MOST_EXPECTED
+_PRIOR, _UNSEEN = blocks.PRIOR, blocks.UNSEEN
 Made = tuple[Array, Array, Array, float, float, Array, Array, Array, Array]
 
 
@@ -115,22 +116,20 @@ def loops(
 
 def _log_factor(k0: float, k1: float, n0: float, n1: float, tau: float, rate: float, power: float, rho: float) -> float:
     """As `once.block`, against one alternative."""
-    if not (n0 > 0 and n1 > 0) or tau * rate >= 1:
+    expected = tau * rate
+    if not (n0 > 0 and n1 > 0) or expected >= _MOST_EXPECTED:
         return 0.0
     if math.isnan(rate):
         theta = n1 * tau / (n0 + n1 * tau)
         return min((k1 * math.log(rho) - (k0 + k1) * math.log1p(theta * (rho - 1))) / power, _MOST)
-    null = min(max(tau * rate, _LEAST), 1 - _LEAST)
+    null = max(expected, _LEAST)
     canary = null / (1 - null) * rho
     canary = canary / (1 + canary)
     slow0, slow1 = n0 * rate, n1 * canary
-    middle = tau * slow0 + n0 + n1 * tau + slow1
-    square = middle * middle - 4 * tau * (n0 + n1) * (slow0 + slow1)
-    near = 2 * (slow0 + slow1) / (middle + math.sqrt(max(square, 0.0)))
-    worst = tau * near
-    if worst >= 1:  # by rounding, where stable's rate is next to 1/tau
-        return 0.0
-    likely = k1 * math.log(canary / worst) + (n1 - k1) * math.log((1 - canary) / (1 - worst))
+    away = n0 * (1 - expected) + n1 * tau - slow1
+    square = away * away - 4 * n0 * n1 * (tau - 1) * (canary - expected)
+    near = 2 * (slow0 + slow1) / (tau * slow0 + n0 + n1 * tau + slow1 + math.sqrt(max(square, 0.0)))
+    likely = k1 * math.log(canary / (tau * near)) + (n1 - k1) * math.log((1 - canary) / (1 - tau * near))
     likely += k0 * math.log(rate / near) + (n0 - k0) * math.log((1 - rate) / (1 - near))
     return min(likely / power, _MOST)
 

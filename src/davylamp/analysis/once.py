@@ -20,7 +20,6 @@ from davylamp.analysis.shares import Array
 
 WORSE, BETTER = (tuple(each.tolist()) for each in (shares.WORSE, shares.BETTER))
 BLOCKS_WORSE, BLOCKS_BETTER = (tuple(each.tolist()) for each in (blocks.WORSE, blocks.BETTER))
-_NEXT_TO_1 = 1 - 2**-53
 _SMALLER = tuple(shares.SMALLER.tolist())
 _LOST = tuple(max(math.log(part), shares.MOST_LOST) if part else shares.MOST_LOST for part in _SMALLER)
 
@@ -69,26 +68,24 @@ def block(
 ) -> list[float]:
     """As `blocks.logs`."""
     expected = tau * rate
-    if not (n0 > 0 and n1 > 0) or (rate == rate and not 0 < expected < 1):
+    if not (n0 > 0 and n1 > 0) or expected >= blocks.MOST_EXPECTED:
         return [0.0] * len(against)
     found = []
-    if rate != rate:  # NaN: nothing is known yet
+    if expected != expected:  # NaN: nothing is known yet
         theta = n1 * tau / (n0 + n1 * tau)
         found = [k1 * math.log(rho) - (k0 + k1) * math.log1p(theta * (rho - 1)) for rho in against]
     else:
-        null = min(max(expected, blocks.LEAST), 1 - blocks.LEAST)
-        odds, stable, total = null / (1 - null), n0 * rate, 4 * tau * (n0 + n1)
-        most, fine0, fine1, log = tau * stable + n0 + n1 * tau, n0 - k0, n1 - k1, math.log
+        null = max(expected, blocks.LEAST)
+        odds, slow0, twice = null / (1 - null), n0 * rate, 4 * n0 * n1 * (tau - 1)
+        most, away0 = tau * slow0 + n0 + n1 * tau, n0 * (1 - expected) + n1 * tau
+        fine0, fine1, log = n0 - k0, n1 - k1, math.log
         for rho in against:
             canary = odds * rho / (1 + odds * rho)
-            s, middle = stable + n1 * canary, most + n1 * canary
-            square = middle * middle - total * s
-            near = 2 * s / (middle + math.sqrt(square) if square > 0 else middle)
-            worst = tau * near
-            if worst >= 1:  # by rounding, where stable's rate is next to 1/tau
-                found.append(0.0)
-                continue
-            likely = k1 * log(canary / worst) + fine1 * log((1 - canary) / (1 - worst))
+            slow1 = n1 * canary
+            away = away0 - slow1
+            square = away * away - twice * (canary - expected)
+            near = 2 * (slow0 + slow1) / (most + slow1 + (math.sqrt(square) if square > 0 else 0.0))
+            likely = k1 * log(canary / (tau * near)) + fine1 * log((1 - canary) / (1 - tau * near))
             found.append(likely + k0 * log(rate / near) + fine0 * log((1 - rate) / (1 - near)))
     return [min(each / power, blocks.MOST) for each in found]
 
@@ -97,17 +94,19 @@ def blocks_at(
     k0: Array, k1: Array, n0: float, n1: float, tau: float, rate: Array, power: Array, against: Array = blocks.WORSE
 ) -> Array:
     """As `blocks.logs`, of one interval and events at several bounds: by numpy, with half of its calls."""
-    expected = tau * rate
-    most = np.maximum.reduce(expected)
+    most = tau * np.maximum.reduce(rate)
     if not (n0 > 0 and n1 > 0) or math.isnan(most):
         return blocks.logs(k0, k1, n0, n1, tau, rate, power, against)
-    null = np.minimum(np.maximum(expected, blocks.LEAST), 1 - blocks.LEAST)
-    odds = (null / (1 - null))[:, None] * against
-    canary, stable = odds / (1 + odds), rate[:, None]
+    stable = np.minimum(rate, blocks.MOST_EXPECTED / tau)[:, None]
+    expected = tau * stable
+    null = np.maximum(expected, blocks.LEAST)
+    odds = null / (1 - null) * against
+    canary = odds / (1 + odds)
     slow0, slow1 = n0 * stable, n1 * canary
-    s, middle = slow0 + slow1, (tau * slow0 + (n0 + n1 * tau)) + slow1
-    near = 2 * s / (middle + np.sqrt(np.maximum(middle * middle - (4 * tau * (n0 + n1)) * s, 0)))
-    worst = np.minimum(tau * near, _NEXT_TO_1)
+    away = (n0 * (1 - expected) + n1 * tau) - slow1
+    root = np.sqrt(np.maximum(away * away - (4 * n0 * n1 * (tau - 1)) * (canary - expected), 0))
+    near = 2 * (slow0 + slow1) / ((tau * slow0 + (n0 + n1 * tau)) + slow1 + root)
+    worst = tau * near
     likely, counts = np.empty((4, *odds.shape)), np.empty((4, len(rate)))
     np.divide(canary, worst, likely[0])
     np.divide(1 - canary, 1 - worst, likely[1])
@@ -116,8 +115,7 @@ def blocks_at(
     counts[0], counts[1], counts[2], counts[3] = k1, n1 - k1, k0, n0 - k0
     counts /= power
     found = np.minimum(np.add.reduce(np.log(likely, likely) * counts[:, :, None]), blocks.MOST)
-    possible = worst < _NEXT_TO_1
-    return np.asarray(found * (possible if most < 1 else possible & (expected < 1)[:, None]))
+    return np.asarray(found if most < blocks.MOST_EXPECTED else found * (tau * rate < blocks.MOST_EXPECTED)[:, None])
 
 
 def dispersion(slow: Array, asked: Array, together: Array) -> tuple[Array, Array]:

@@ -51,9 +51,9 @@ class Finding(msgspec.Struct, frozen=True):
     aside: tuple[int, int] = (0, 0)
     """Requests and failures of the canary's pods while they were not known to be warm."""
     to_good: Needed | None = None
-    """What is missing for GOOD ENOUGH, if the canary is as good as stable."""
+    """What is missing for GOOD ENOUGH, if the canary is as good as stable; and"""
     to_worse: Needed | None = None
-    """What is missing for WORSE, if the canary goes on as it has been."""
+    """for WORSE, if it goes on as it has been. None of both where the check is content."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -276,13 +276,16 @@ def _with_duel(
 ) -> Finding:
     ratio = duel.ratio(state.tally)
     low, high = duel.interval(state, 0.05)
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         found,
         ratio=ratio if ratio is not None and math.isfinite(ratio) else None,
         interval=(low if low > 0 else None, high if math.isfinite(high) else None),
-        to_good=forecast.until_good(state, claims, rule.false_promotions, common),
-        to_worse=forecast.until_worse(state, claims, 1 / found.needed, common),
     )
+    if found.good:
+        return found
+    to_good = forecast.until_good(state, claims, rule.false_promotions, common)
+    to_worse = forecast.until_worse(state, claims, 1 / found.needed, common)
+    return msgspec.structs.replace(found, to_good=to_good, to_worse=to_worse)
 
 
 def _bounded(state: duel.Duel, claims: duel.Claims, rule: Rules) -> bool:
