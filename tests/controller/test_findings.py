@@ -77,6 +77,21 @@ def test_data_that_stays_away_makes_blind_and_is_no_evidence() -> None:
     assert not findings.judgement.blind
 
 
+def test_counts_that_a_check_breaks_on_are_no_data_of_that_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Analysis(checks=(Check(errors=Errors()), Check(latency=Latency())))
+    findings = Findings(both, None, 1000)
+    findings.take(durations(0, (50, 30, 20, 0)), 1010)
+    monkeypatch.setattr("davylamp.analysis.latency.look", broken)
+    findings.take(durations(1, (50, 30, 20, 0)), 1020)
+    assert findings.judgement.missed
+    assert findings.status.problems == ("latency: ZeroDivisionError: a mistake of ours",)
+    assert [seen.until for seen in findings.state.checks.values()] == [1020, 1010]
+
+
+def broken(*_: object) -> None:
+    raise ZeroDivisionError("a mistake of ours")
+
+
 def test_a_look_without_data_is_known_at_once_and_the_third_in_a_row_makes_blind() -> None:
     findings = Findings(ERRORS, None, 1000)
     for number in range(30):

@@ -6,6 +6,8 @@ version has served, and a history of at most HISTORY points, which always spans 
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -45,6 +47,8 @@ Where there would be more, none is, since a part is of no use."""
 PROBLEMS = 10
 """Sentences about the last look that are kept."""
 _LONG = 500
+
+log = logging.getLogger(__name__)
 
 
 class Served:
@@ -121,16 +125,15 @@ class Findings:
                 counts = msgspec.structs.replace(counts, alone=True)
             try:
                 self.state = look(self.state, self.rules, name, counts)
+                brought.add(name)
+                self._serve(counts)
+                if self._detailed and (made := _slower(self.state.checks[name], counts, self.rules)) is not None:
+                    slower[name] = made
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-                continue
-            brought.add(name)
-            self._serve(counts)
-            seen = self.state.checks[name]
-            if not self._detailed or seen.note:
-                continue
-            if isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency):
-                slower[name] = _slower(latency.brought(seen.state, counts, self.rules))
+            except Exception as error:
+                log.exception("what a look has found could not be used: %s", name)
+                problems.append(f"{name}: {type(error).__name__}: {error}")
         self.state = miss(self.state, self.state.checks.keys() - brought)
         self._remember(now, slower)
         judgement = self._decision(now)
@@ -252,7 +255,11 @@ def _point(at: int, name: str, seen: Seen, slower: Slower | None) -> Point:
     return Point(at, name, float(f"{evidence(seen):.4g}"), *counted(seen), aside, slower)
 
 
-def _slower(found: latency.Brought) -> Slower:
+def _slower(seen: Seen, counts: c.Counts, rules: Rules) -> Slower | None:
+    """What the evidence of latency can be recomputed from; None for other checks, and for counts that were not used."""
+    if seen.note or not (isinstance(counts, c.Latencies) and isinstance(seen.state, latency.Latency)):
+        return None
+    found = latency.brought(seen.state, counts, rules)
     bounds = ((le, k0, k1, cold, float(f"{chi:.5g}"), free) for le, k0, k1, cold, chi, free in found.bounds)
     return Slower(found.asked, tuple(bounds))
 
@@ -292,10 +299,16 @@ def _check(finding: Finding) -> CheckStatus:
     )
 
 
-def _whole(struct: Any) -> dict[str, Any]:
+def _whole(struct: msgspec.Struct) -> dict[str, Any]:
     """A struct as JSON has it, also the fields that have their defaults."""
     made = {}
-    for field in msgspec.structs.fields(type(struct)):
-        value = getattr(struct, field.name)
-        made[field.encode_name] = _whole(value) if isinstance(value, Counted) else msgspec.to_builtins(value)
+    for name, encoded in _fields(type(struct)):
+        value = getattr(struct, name)
+        made[encoded] = _whole(value) if isinstance(value, Counted) else msgspec.to_builtins(value)
     return made
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """Names of a struct's fields, and those that JSON has."""
+    return tuple((field.name, field.encode_name) for field in msgspec.structs.fields(kind))
