@@ -29,7 +29,9 @@ def _form(schema: Schema, value: Any, path: str, old: Any) -> list[Cause]:
         return []
     if problem := _type(schema, value, path):
         return [problem]
-    found = [*_bounds(schema.raw, value, path), *_branches(schema, value, path)]
+    found = _bounds(schema.raw, value, path) if schema.bounded else []
+    if schema.branching:
+        found += _branches(schema, value, path)
     if isinstance(value, dict):
         before = old if isinstance(old, dict) else {}
         for name in schema.raw.get("required", ()):
@@ -163,7 +165,7 @@ def _paired(schema: Schema, value: list[Any], old: Any) -> list[tuple[Any, Any]]
 
 
 def _rules(schema: Schema, value: Any, path: str, old: Any) -> list[Cause]:
-    if old is not None and (value is old or value == old):
+    if not schema.ruled or (old is not None and (value is old or value == old)):
         return []
     found = [cause for rule in schema.rules if (cause := _ask(rule, value, path, old)) is not None]
     if isinstance(value, dict):

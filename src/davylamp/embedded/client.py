@@ -57,10 +57,10 @@ class Local:
 
     async def read(self, ref: Ref) -> Any | None:
         found = self._get(ref)
-        return None if found is None else self._decode(ref.kind, found)
+        return None if found is None else self.decoded(ref.kind, found)
 
     async def list(self, kind: str, namespace: str = "", labels: str = "") -> Slims:
-        return [self._decode(kind, obj) for obj in self._list(kind, namespace, labels)]
+        return [self.decoded(kind, obj) for obj in self._list(kind, namespace, labels)]
 
     async def list_raw(self, kind: str, namespace: str = "", labels: str = "") -> Objects:
         return [self._outward(kind, obj) for obj in self._list(kind, namespace, labels)]
@@ -69,13 +69,13 @@ class Local:
         found = self._list(kind, namespace, labels)
         version = str(self.store.version)
         for start in range(0, max(len(found), 1), PAGE):
-            yield Page([self._decode(kind, obj) for obj in found[start : start + PAGE]], version)
+            yield Page([self.decoded(kind, obj) for obj in found[start : start + PAGE]], version)
 
     async def create(self, manifest: Object) -> Any:
         ref = ref_of_manifest(manifest)
         body = _as_json(manifest)
         obj = self._ask("create", ref, lambda: self.store.create(body, **self._as_us()))
-        return self._decode(ref.kind, obj)
+        return self.decoded(ref.kind, obj)
 
     async def patch(self, patch: Patch) -> Any:
         ref, body = patch.ref, _as_json(patch.patch)
@@ -86,7 +86,7 @@ class Local:
                 kind, ref.namespace, ref.name, body, patch.type, subresource=patch.subresource, **self._as_us()
             )
 
-        return self._decode(ref.kind, self._ask("patch", ref, write))
+        return self.decoded(ref.kind, self._ask("patch", ref, write))
 
     async def apply(self, manifest: Object, force: bool = True) -> Any:
         ref, body = ref_of_manifest(manifest), _as_json(manifest)
@@ -95,7 +95,7 @@ class Local:
             kind = self.store.resources.of(body).name
             return self.store.patch(kind, ref.namespace, ref.name, body, "apply", force=force, **self._as_us())
 
-        return self._decode(ref.kind, self._ask("apply", ref, write))
+        return self.decoded(ref.kind, self._ask("apply", ref, write))
 
     async def delete(self, ref: Ref, uid: str = "", propagation: Propagation = "Background") -> Any | None:
         def write() -> Object | None:
@@ -110,7 +110,7 @@ class Local:
             )
 
         left = self._ask("delete", ref, write)
-        return None if left is None else self._decode(ref.kind, left)
+        return None if left is None else self.decoded(ref.kind, left)
 
     async def logs(
         self,
@@ -198,6 +198,18 @@ class Local:
     async def whoami(self) -> str:
         return self.user
 
+    def decoded(self, kind: str, obj: Object) -> Any:
+        """An object of the store as `read` gives it; the same one is decoded once, however many ask."""
+        uid = obj["metadata"]["uid"]
+        known = self._decoded.get(uid)
+        if known is not None and known[0] is obj:
+            return known[1]
+        slim = decode(kind, msgspec.json.encode(self._outward(kind, obj)))
+        if len(self._decoded) >= REMEMBERED:
+            self._decoded.clear()
+        self._decoded[uid] = (obj, slim)
+        return slim
+
     # --- inside ---
 
     def _as_us(self) -> dict[str, Any]:
@@ -229,18 +241,7 @@ class Local:
         return events.outward(obj) if kind == "Event" else obj
 
     def _event(self, kind: str, type_: str, obj: Object) -> WatchEvent:
-        return WatchEvent(type_, self._decode(kind, obj), obj["metadata"]["resourceVersion"])  # type: ignore[arg-type]
-
-    def _decode(self, kind: str, obj: Object) -> Any:
-        uid = obj["metadata"]["uid"]
-        known = self._decoded.get(uid)
-        if known is not None and known[0] is obj:
-            return known[1]
-        slim = decode(kind, msgspec.json.encode(self._outward(kind, obj)))
-        if len(self._decoded) >= REMEMBERED:
-            self._decoded.clear()
-        self._decoded[uid] = (obj, slim)
-        return slim
+        return WatchEvent(type_, self.decoded(kind, obj), obj["metadata"]["resourceVersion"])  # type: ignore[arg-type]
 
 
 def _text(raw: bytes) -> list[str]:

@@ -20,6 +20,10 @@ Object = dict[str, Any]
 
 INT_OR_STRING = "int-or-string"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_OF_SIZE = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+BOUNDS = frozenset(("enum", "minimum", "maximum", "multipleOf", "pattern", "format", *_OF_SIZE))
+"""What a schema can say about a value itself, beside its type."""
+BRANCHES = frozenset(("anyOf", "oneOf", "allOf", "not"))
 
 
 class Schema:
@@ -41,6 +45,8 @@ class Schema:
         self.preserves = bool(raw.get("x-kubernetes-preserve-unknown-fields"))
         self.embedded = bool(raw.get("x-kubernetes-embedded-resource"))
         self.rules: tuple[Rule, ...] = rules_of(raw)
+        self.bounded = not BOUNDS.isdisjoint(raw)
+        self.branching = not BRANCHES.isdisjoint(raw)
 
     @functools.cached_property
     def properties(self) -> dict[str, Schema]:
@@ -63,6 +69,14 @@ class Schema:
         return {
             name: child["default"] for name, child in found.items() if isinstance(child, dict) and "default" in child
         }
+
+    @functools.cached_property
+    def ruled(self) -> bool:
+        """Whether there are rules in CEL, here or further down. For schemas of CRDs, which can't contain themselves."""
+        if self.rules:
+            return True
+        children = [child for name, child in self.properties.items() if not (self.root and name == "metadata")]
+        return any(child is not None and child.ruled for child in (*children, self.additional, self.items))
 
     @functools.cached_property
     def open(self) -> bool:
@@ -104,10 +118,23 @@ def metadata() -> Schema:
 
 def custom(raw: Object) -> Schema:
     """The schema in a CRD. The same text gives the same schema: a simulation makes the same CRDs a thousand times."""
-    return _custom(msgspec.json.encode(raw))
+    known = _read.get(id(raw))
+    if known is not None and known[0] is raw:
+        return known[1]
+    if len(_read) >= READ:
+        _read.clear()
+    schema = _custom(msgspec.json.encode(raw))
+    _read[id(raw)] = (raw, schema)
+    return schema
 
 
-@functools.lru_cache(maxsize=64)
+READ = 64
+"""Schemas kept."""
+_read: dict[int, tuple[Object, Schema]] = {}
+"""By the identity of what they were read from, so that the same object (nobody changes it) is not even encoded."""
+
+
+@functools.lru_cache(maxsize=READ)
 def _custom(raw: bytes) -> Schema:
     return Schema(msgspec.json.decode(raw), {}, root=True)
 

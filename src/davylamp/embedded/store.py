@@ -79,6 +79,8 @@ class Store:
         self._shaper = Shaper(self.kinds, clock.now, managed=managed)
         self._objects: dict[str, dict[str, dict[str, Object]]] = {}
         self._listeners: list[tuple[str, Listener]] = []
+        self._hearing: dict[str, tuple[Listener, ...]] = {}
+        """Who hears of a kind, in the order of their coming; empty after each change of the listeners."""
         self._history: deque[Change] = deque(maxlen=history)
         self._compacted = 0
         self._untold: deque[Change] = deque()
@@ -121,7 +123,14 @@ class Store:
         """Have `listener` called after each commit (of `kind`, if given), until the returned function is called."""
         entry = (kind, listener)
         self._listeners.append(entry)
-        return lambda: self._listeners.remove(entry) if entry in self._listeners else None
+        self._hearing.clear()
+
+        def unsubscribe() -> None:
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+                self._hearing.clear()
+
+        return unsubscribe
 
     def since(self, version: int) -> Changes:
         """The commits after `version`, oldest first. Raises StatusError 410 where they are not all known any more."""
@@ -352,11 +361,16 @@ class Store:
         while self._untold:
             change = self._untold[0]
             try:
-                for kind, listener in tuple(self._listeners):
-                    if not kind or kind == change.kind:
-                        listener(change.type, change.new, change.old)
+                for listener in self._who_hears(change.kind):
+                    listener(change.type, change.new, change.old)
             finally:
                 self._untold.popleft()
+
+    def _who_hears(self, kind: str) -> tuple[Listener, ...]:
+        found = self._hearing.get(kind)
+        if found is None:
+            found = self._hearing[kind] = tuple(hears for wanted, hears in self._listeners if wanted in ("", kind))
+        return found
 
     def _vanish(self, resource: Resource, last: Object, old: Object) -> Object:
         return self._commit("DELETED", resource, last, old)

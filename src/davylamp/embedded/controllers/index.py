@@ -19,6 +19,9 @@ class Index:
     def see(self, type_: str, new: Object, old: Object | None) -> None:
         """A change of the store. Most change no place, and cost next to nothing."""
         uid = new["metadata"]["uid"]
+        if type_ == "MODIFIED" and old is not None and uid in self._objects and _stays(new, old):
+            self._objects[uid] = new
+            return
         before = _places(old) if old is not None and uid in self._objects else ()
         after = () if type_ == "DELETED" else _places(new)
         if after != before:
@@ -69,6 +72,16 @@ class Index:
 
     def _read(self, place: _Place) -> list[Object]:
         return [self._objects[uid] for uid in self._at.get(place, ())]
+
+
+def _stays(new: Object, old: Object) -> bool:
+    """Whether a change is none of places for sure: stored objects share what has not changed."""
+    after, before = new["metadata"], old["metadata"]
+    return (
+        new.get("spec") is old.get("spec")
+        and after.get("labels") is before.get("labels")
+        and after.get("ownerReferences") is before.get("ownerReferences")
+    )
 
 
 def _places(obj: Object) -> tuple[_Place, ...]:

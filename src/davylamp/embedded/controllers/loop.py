@@ -357,5 +357,8 @@ class Controllers:
 
 def _same_ownership(new: Object, old: Object) -> bool:
     a, b = new["metadata"], old["metadata"]
-    keys = ("ownerReferences", "finalizers", "deletionTimestamp")
-    return all(a.get(key) == b.get(key) for key in keys)
+    return bool(
+        a.get("ownerReferences") == b.get("ownerReferences")
+        and a.get("finalizers") == b.get("finalizers")
+        and a.get("deletionTimestamp") == b.get("deletionTimestamp")
+    )

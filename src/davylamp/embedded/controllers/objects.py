@@ -11,6 +11,7 @@ import msgspec
 
 from davylamp.api.objects import HASH_LABEL
 from davylamp.embedded.resources import BUILT_IN
+from davylamp.embedded.writing import stamp
 
 Object = dict[str, Any]
 """A JSON object of the API server. It is never changed in place: listeners and readers share it."""
@@ -136,7 +137,7 @@ def available_at(pod: Object, min_ready_seconds: int) -> datetime | None:
 
 def timestamp(moment: datetime) -> str:
     """Whole seconds, as metav1.Time has them."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp(moment)
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -285,7 +285,11 @@ _NO_TIMER = _NoTimer()
 def _dense(value: Any) -> Any:
     """Without what a strategic merge patch would delete: null."""
     if isinstance(value, dict):
-        return {key: _dense(item) for key, item in value.items() if item is not None}
+        return {
+            key: _dense(item) if isinstance(item, dict | list) else item
+            for key, item in value.items()
+            if item is not None
+        }
     return [_dense(item) for item in value] if isinstance(value, list) else value
 
 

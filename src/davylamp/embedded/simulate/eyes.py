@@ -98,7 +98,7 @@ class _Eyes:
         analysis: Analysis,
         flow: Flow,
         until_now: Callable[[], None],
-        chances: tuple[traffic.Chances, ...],
+        chances: tuple[traffic.Chances, traffic.Chances],
         now: float,
     ) -> None:
         self._checks = [(check.title, check) for check in analysis.checks]
@@ -117,7 +117,7 @@ class _Eyes:
         start, new = self._until, self._flow.total.minus(self._seen)
         self._until, self._seen = now, self._flow.total
         both = self._events(start, now, new, pods)
-        return Look(tuple((title, self._counts(check, both)) for title, check in self._checks), ())
+        return Look(tuple([(title, self._counts(check, both)) for title, check in self._checks]), ())
 
     def explained(self, message: str) -> str:
         return message
@@ -126,12 +126,13 @@ class _Eyes:
         """There is nothing to close."""
 
     def _events(self, start: float, end: float, new: Served, pods: Pods) -> c.Events:
-        draw = self._flow.draw
-        old_names, new_names = ([target.pod for target in side] for side in (pods.stable, pods.canary))
+        draw, first = self._flow.draw, self._first
+        old_names = [target.pod for target in pods.stable]
+        new_names = [target.pod for target in pods.canary]
         if new.canary:
             for name in new_names:
-                self._first.setdefault(name, start)
-        ages = [max(0.0, start - self._first.get(name, start)) for name in new_names]
+                first.setdefault(name, start)
+        ages = [start - first.get(name, start) for name in new_names]
         stable = traffic.events(draw, new.stable, new.stable_failed, old_names, [None] * len(old_names))
         canary = traffic.events(draw, new.canary, new.canary_failed, new_names, ages)
         return c.Events(start, end, stable, canary)
@@ -141,9 +142,9 @@ class _Eyes:
         if check.errors is not None:
             return both
         if check.latency is not None:
-            sides = (both.stable, both.canary)
-            old, new = (traffic.histograms(draw, side, p) for side, p in zip(sides, self._chances, strict=True))
-            return c.Latencies(start, end, old, new)
+            old, new = self._chances
+            stable, canary = traffic.histograms(draw, both.stable, old), traffic.histograms(draw, both.canary, new)
+            return c.Latencies(start, end, stable, canary)
         requests = (sum(pod.requests for pod in both.stable), sum(pod.requests for pod in both.canary))
         if check.logs is not None:
             return c.Logs(start, end, len(both.stable), len(both.canary), (), *requests)

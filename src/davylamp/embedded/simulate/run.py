@@ -16,14 +16,14 @@ from davylamp.api.types import Phase, Release, ReleasePolicy, Transition
 from davylamp.api.units import seconds
 from davylamp.controller.analyst import WRITTEN_EVERY
 from davylamp.controller.loop import Controller
-from davylamp.controller.metrics import Metrics
 from davylamp.core.actions import Ref
 from davylamp.core.case import case_of
 from davylamp.embedded import clock as virtual
+from davylamp.embedded.client import Local
 from davylamp.embedded.clock import LoopClock
 from davylamp.embedded.cluster import Cluster
 from davylamp.embedded.kubelet.imagined import Course
-from davylamp.embedded.simulate import proxies
+from davylamp.embedded.simulate import proxies, unread
 from davylamp.embedded.simulate.exposed import mirrored_of, share_of
 from davylamp.embedded.simulate.eyes import Counting, Imagination
 from davylamp.embedded.simulate.scenario import Scenario
@@ -31,7 +31,6 @@ from davylamp.embedded.simulate.stage import Stage
 from davylamp.embedded.simulate.traffic import Flow, Served
 from davylamp.embedded.store import Object
 from davylamp.kube import gate
-from davylamp.kube.kinds import decode
 
 USER = "system:serviceaccount:davylamp-system:davylamp"
 PEOPLE = "somebody"
@@ -118,10 +117,11 @@ async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, nu
         await _until_available(cluster, stage)
         flow = Flow(scenario, draw, clock.time())
         lookers = Imagination(scenario, flow, lambda: flow.advance(clock.time()))
+        api = cluster.api(USER)
         controller = Controller(
-            cluster.api(USER),
+            api,
             clock,
-            Metrics(clock),
+            unread.METRICS,
             gate="admission",
             workers=WORKERS,
             lookers=lookers,
@@ -132,7 +132,7 @@ async def _run(clock: LoopClock, stage: Stage, scenario: Scenario, seed: int, nu
         try:
             await controller.synced.wait()
             await asyncio.sleep(AT_REST)
-            watching = _Watching(clock, cluster, controller, stage, scenario, flow)
+            watching = _Watching(clock, cluster, api, controller, stage, scenario, flow)
             return await watching.release(number)
         finally:
             for task in tasks:
@@ -192,6 +192,7 @@ class _Watching:
         self,
         clock: LoopClock,
         cluster: Cluster,
+        api: Local,
         controller: Controller,
         stage: Stage,
         scenario: Scenario,
@@ -199,6 +200,7 @@ class _Watching:
     ) -> None:
         self._clock = clock
         self._cluster = cluster
+        self._api = api
         self._controller = controller
         self._stage = stage
         self._scenario = scenario
@@ -262,7 +264,9 @@ class _Watching:
 
     def _see(self, type_: str, new: Object, old: Object | None) -> None:
         if new["kind"] == "Release" and type_ != "DELETED":
-            self._look_at(decode("Release", msgspec.json.encode(new)))
+            self._look_at(self._api.decoded("Release", new))
+        if new["kind"] == "Event":
+            return  # it changes no traffic
         if not self._due:
             self._due = True
             self._clock.call_later(AT_REST, self._weigh)

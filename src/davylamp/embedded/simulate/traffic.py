@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davylamp.analysis import counts as c
-from davylamp.embedded.simulate.scenario import Latency, Scenario
+from davylamp.embedded.simulate.scenario import Latency, Moment, Scenario
 
 Chances = NDArray[np.float64]
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -30,14 +30,6 @@ class Served(msgspec.Struct, frozen=True, rename="camel"):
     canary: int = 0
     stable_failed: int = 0
     canary_failed: int = 0
-
-    def plus(self, other: Served) -> Served:
-        return Served(
-            self.stable + other.stable,
-            self.canary + other.canary,
-            self.stable_failed + other.stable_failed,
-            self.canary_failed + other.canary_failed,
-        )
 
     def minus(self, other: Served) -> Served:
         return Served(
@@ -75,16 +67,23 @@ class Flow:
             end = now if following is None else min(now, self._began + following)
             if end <= self._until:
                 break  # a moment so short that it is lost in rounding
-            expected = moment.rps * (end - self._until)
-            stable = int(self.draw.poisson(expected * (1 - self.share)))
-            canary = int(self.draw.poisson(expected * self.share))
-            self.copies += stable * self.mirrored
-            failed = (
-                int(self.draw.binomial(count, rate)) if count and rate else 0
-                for count, rate in ((stable, moment.stable_errors), (canary, moment.canary_errors))
-            )
-            self.total = self.total.plus(Served(stable, canary, *failed))
+            self._let_come(moment, end - self._until)
             self._until = end
+
+    def _let_come(self, moment: Moment, seconds: float) -> None:
+        """The requests of a stretch of time, and those of them that fail."""
+        draw, total, expected = self.draw, self.total, moment.rps * seconds
+        stable = int(draw.poisson(expected * (1 - self.share)))
+        canary = int(draw.poisson(expected * self.share))
+        stable_failed = int(draw.binomial(stable, moment.stable_errors)) if stable and moment.stable_errors else 0
+        canary_failed = int(draw.binomial(canary, moment.canary_errors)) if canary and moment.canary_errors else 0
+        self.copies += stable * self.mirrored
+        self.total = Served(
+            total.stable + stable,
+            total.canary + canary,
+            total.stable_failed + stable_failed,
+            total.canary_failed + canary_failed,
+        )
 
 
 def chances(latency: Latency) -> Chances:
@@ -110,12 +109,12 @@ def events(
 ) -> tuple[c.Pod, ...]:
     """One version's requests and failures on its pods; `ages` as `davylamp.analysis.counts.Pod` has them."""
     good, bad = by_pod(draw, requests - failures, len(pods)), by_pod(draw, failures, len(pods))
-    return tuple(c.Pod(pod, g + b, b, age) for pod, g, b, age in zip(pods, good, bad, ages, strict=True))
+    return tuple([c.Pod(pod, g + b, b, age) for pod, g, b, age in zip(pods, good, bad, ages, strict=True)])
 
 
 def histograms(draw: np.random.Generator, asked: Sequence[c.Pod], in_bucket: Chances) -> tuple[c.Histogram, ...]:
     """The durations of the same requests."""
+    shared = draw.multinomial  # one call a pod: numpy takes longer for all of them at once
     return tuple(
-        c.Histogram(pod.pod, BOUNDS, tuple(draw.multinomial(pod.requests, in_bucket).tolist()), pod.age)
-        for pod in asked
+        [c.Histogram(pod.pod, BOUNDS, tuple(shared(pod.requests, in_bucket).tolist()), pod.age) for pod in asked]
     )
