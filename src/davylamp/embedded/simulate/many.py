@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -16,6 +17,8 @@ FEW = 4
 """So many runs are quicker done than processes are started."""
 CHUNK = 4
 """Runs that a process takes at once."""
+GARBAGE = (20_000, 20, 50)
+"""Objects more than before until a process looks for cycles; see `gc.set_threshold`."""
 
 
 def outcomes(stage: Stage, scenario: Scenario, seed: int, runs: int, processes: int | None = None) -> Iterator[Outcome]:
@@ -39,6 +42,8 @@ def _begin(stage: Stage, scenario: Scenario, seed: int) -> None:
     _given[:] = [(stage, scenario, seed)]
     loops.use()  # for processes that are not forked
     logging.getLogger("davylamp").setLevel(logging.CRITICAL)
+    gc.freeze()  # what is here by now stays, and a run leaves little garbage: it need not be looked for so often
+    gc.set_threshold(*GARBAGE)
 
 
 def _one(number: int) -> Outcome:
