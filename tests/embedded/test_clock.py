@@ -51,3 +51,16 @@ def test_a_timeout_counts_virtual_seconds() -> None:
         return clock.time()
 
     assert run(main) == 900
+
+
+def test_what_is_due_at_the_same_moment_comes_in_the_order_in_which_it_was_asked_for() -> None:
+    async def main(clock: LoopClock) -> list[int]:
+        seen: list[int] = []
+        for number in range(20):
+            clock.call_later(5, lambda number=number: seen.append(number))  # type: ignore[misc]
+        clock.call_later(5, lambda: clock.call_later(0, lambda: seen.append(-1)))
+        await asyncio.sleep(5)
+        await asyncio.sleep(0)
+        return seen
+
+    assert run(main) == [*range(20), -1]

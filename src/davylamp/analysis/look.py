@@ -159,7 +159,10 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
         missed=0 if measured else seen.missed + 1,
     )
     checks = state.checks | {name: now}
-    return State(state.began, checks, state.crossed or _crossing(checks, rule, counts.end))
+    crossed = state.crossed
+    if crossed is None and (now.evidence > seen.evidence or not rules.statistical(check)):  # by less it can't cross
+        crossed = _crossing(checks, rule, counts.end)
+    return State(state.began, checks, crossed)
 
 
 def miss(state: State, names: Iterable[str]) -> State:

@@ -11,7 +11,7 @@ import functools
 import math
 import operator
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -129,8 +129,10 @@ def dispersion(slow: Array, asked: Array, together: Array) -> tuple[Array, Array
     return np.maximum(chi, 0) * usable, usable * (len(asked) - 1.0)
 
 
-def added(raw: bytes, logs: Iterable[float]) -> bytes:
+def added(raw: bytes, logs: Sequence[float]) -> bytes:
     """Packed numbers (`shares.pack`) with `logs` added to them."""
+    if not any(logs):
+        return raw
     layout = _layout(len(raw))
     return layout.pack(*map(operator.add, layout.unpack(raw), logs))
 

@@ -112,7 +112,8 @@ def _pending(seen: Seen) -> float:
 
 def pending(state: State, rule: Rules, now: float) -> bool:
     """Whether a check has yet to say what it finds: a Job that runs, or what has failed, but not often enough yet."""
-    return any(_undecided(seen.state) and not without_data(seen, rule, now) for seen in state.checks.values())
+    found = [state.checks[check.name] for check in rule.decided]
+    return any(_undecided(seen.state) and not without_data(seen, rule, now) for seen in found)
 
 
 def _undecided(state: CheckState) -> bool:
