@@ -42,6 +42,20 @@ def test_loops_say_what_arrays_say(seed: int, pods: int, canary: float, young: b
     assert np.array_equal(spread, before[1])
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("_MOST", 1.0), ("_MOST_EXPECTED", 0.5), ("_PRIOR", 5.0), ("_UNSEEN", 3.0), ("_LEAST", 0.001), ("KEPT", 0.5)],
+)
+def test_what_was_compiled_with_other_constants_is_known(
+    name: str, other: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loops._right(loops.calling(loops.loops))
+    with monkeypatch.context() as before:
+        before.setattr(loops, name, other)
+        wrong = loops.calling(loops.loops)(*loops._sample())
+    assert not loops._right(lambda *_: wrong)
+
+
 def test_compiled_they_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(latency, "_arithmetic", [sums.after])

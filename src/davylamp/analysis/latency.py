@@ -47,7 +47,7 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     bounds: tuple[float, ...] = ()
     """Those followed; chosen at the first interval in which stable serves."""
     followed: bytes = b""
-    """A row of numbers for each bound; see the names of the columns below."""
+    """A row of numbers for each bound; `sums` has the names of the columns."""
     bound: float | None = None
     """The one at the quantile."""
     until_then: bytes = b""

@@ -5,6 +5,7 @@ spends its time elsewhere, and starts without a compiler. Why the formulas are r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -32,17 +33,32 @@ def use() -> bool:
     for inner in (_log_factor, _log_mean):
         numba.extending.register_jitable(inner)
     njit: Any = numba.njit
-    try:
-        compiled = njit(loops, cache=True)
-    except RuntimeError:  # there is nowhere to keep what was compiled
-        compiled = njit(loops)
-    arithmetic = calling(compiled)
-    nothing = np.ones((1, 2))
-    arithmetic(
-        np.zeros((1, sums.WIDTH)), np.zeros((1, CHI)), sums.Interval(nothing, nothing[0], nothing[0]), -1, 1.0, 2.0
+    for kept in (True, False):
+        with contextlib.suppress(RuntimeError):  # there is nowhere to keep what was compiled
+            arithmetic = calling(njit(loops, cache=kept))
+            if _right(arithmetic):
+                latency.set_arithmetic(arithmetic)
+                return True
+    return False
+
+
+def _right(compiled: latency.Arithmetic) -> bool:
+    """Whether it says what the loops say: what was kept may be of another version, with other constants than these."""
+    found, wanted = compiled(*_sample()), calling(loops)(*_sample())
+    return all(
+        np.allclose(np.asarray(one), np.asarray(other), rtol=1e-9, equal_nan=True)
+        for one, other in zip(found, wanted, strict=True)
     )
-    latency.set_arithmetic(arithmetic)
-    return True
+
+
+def _sample() -> tuple[Array, Array, sums.Interval, int, float, float]:
+    """Sums and an interval on which each of the constants has a say."""
+    table = np.zeros((5, sums.WIDTH))
+    table[:, ASKED], table[:, SLOW] = (0, 1000, 1000, 1000, 1e9), (0, 999, 500, 20, 0)
+    table[:, FREEDOM], table[:, CHI] = (0, 0, 30, 30, 30), (0, 0, 60, 60, 60)
+    old = np.array([[200, 199, 120, 9, 1, 200], [200, 198, 90, 2, 0, 200.0]])
+    made = sums.Interval(old, np.array([300, 300, 290, 40, 9, 300.0]), np.array([200, 200, 180, 20, 5, 200.0]))
+    return table, np.zeros((5, CHI)), made, 3, 1.25, 2.0
 
 
 def calling(inner: Callable[..., Made]) -> latency.Arithmetic:
