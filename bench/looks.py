@@ -14,7 +14,7 @@ import numpy as np
 from bench.methods import OPENING, Ints
 from davylamp.analysis import shares, warmup
 from davylamp.analysis.shares import Array
-from davylamp.controller.analyst import EARLY
+from davylamp.controller.underway import EARLY
 
 WARM_UP, FIRST = 60.0, 20.0
 TO_ZERO = 2.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from davylamp.controller.analyst import pause
+from davylamp.controller.underway import pause
 from davylamp.core.actions import Ref
 from tests.controller.made import Made
 from tests.controller.rig import Rig

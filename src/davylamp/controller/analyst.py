@@ -28,11 +28,12 @@ from davylamp.controller.known import Known
 from davylamp.controller.looker import Blocked, Looker
 from davylamp.controller.measured import YOUNG, container_of, measured
 from davylamp.controller.metrics import Metrics
+from davylamp.controller.underway import UnderWay, pause
 from davylamp.controller.within import within
 from davylamp.core.actions import Patch, Ref
 from davylamp.core.case import case_of
 from davylamp.core.world import Judgement, World
-from davylamp.kube.clock import Clock, Timer
+from davylamp.kube.clock import Clock
 from davylamp.kube.errors import ApiError
 from davylamp.signals.feedback import Box
 from davylamp.signals.gather import Look, Pods
@@ -43,14 +44,6 @@ WRITTEN_EVERY = 60.0
 """Seconds between two writes of what has been found, where the verdict stays the same."""
 SOON = 1.0
 """Seconds until the next look where the pods aren't known yet."""
-SHORTEST = 2.0
-"""Seconds between two looks, at least, where one wants to know soon."""
-A_SECOND = 50
-"""Looks at all releases together that are so frequent; where there are more, each is looked at less often."""
-AWAITED = 60.0
-"""Seconds for which the canary's first request is looked out for, and"""
-EARLY = 60.0
-"""seconds from then on in which one wants to know soon."""
 SLOW = 10.0
 """Seconds after which a look that goes on is one without data so far."""
 LONGEST = 60.0
@@ -67,52 +60,6 @@ class Opens(Protocol):
     async def open(self, release: Release, pods: Pods, container: str, now: float) -> Looker: ...
 
     async def close(self) -> None: ...
-
-
-class _Analysis:
-    """Of one release under way."""
-
-    def __init__(self, release: Release, interval: float, findings: Findings) -> None:
-        self.name = release.metadata.name
-        self.title = f"look at {self.name}"
-        self.uid = release.metadata.uid
-        self.interval = interval
-        self.findings = findings
-        self.tense = findings.tense
-        """Whether the next look may decide, as of the last one."""
-        self.stable = (release.metadata.namespace, release.spec.stable.hash)
-        self.canary = (release.metadata.namespace, release.spec.canary.hash)
-        self.asked: tuple[object, Pods, float] | None = None
-        """What the pods that are asked were found from, they, and until when they are the same."""
-        self.versions = (release.spec.stable.replica_set, release.spec.canary.replica_set)
-        self.looker: Looker | None = None
-        self.timer: Timer | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.aside: asyncio.Task[None] | None = None
-        """What tells that the look goes on."""
-        self.since = 0.0
-        """When the last look began,"""
-        self.began: float | None = None
-        """When the first look was made,"""
-        self.met: float | None = None
-        """when one first saw requests of the canary, and"""
-        self.written: float | None = None
-        """when something was last written, in the clock's seconds."""
-
-    def wanted(self, now: float) -> float:
-        """Seconds after which one wants to look again."""
-        if self.met is None and self.findings.met:
-            self.met = now
-        began = now if self.began is None else self.began
-        if self.met is None and now - began < AWAITED:
-            return SHORTEST
-        early = self.met is not None and now - self.met < EARLY
-        return self.interval / 2 if early or self.tense else self.interval
-
-
-def pause(interval: float, wanted: float, releases: int) -> float:
-    """Seconds to the next look at one of so many releases, where after `wanted` seconds would be best."""
-    return min(interval, max(wanted, SHORTEST, releases / A_SECOND)) if wanted < interval else interval
 
 
 class Analyst:
@@ -142,7 +89,7 @@ class Analyst:
         self._metrics = metrics
         self._write = write
         self._wake = wake
-        self._under_way: dict[Ref, _Analysis] = {}
+        self._under_way: dict[Ref, UnderWay] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -178,7 +125,7 @@ class Analyst:
         assert analysis is not None
         kept = math.isfinite(self._told_every)
         findings = Findings(analysis, release.status.analysis, self._now, kept=kept)
-        self._under_way[key] = found = _Analysis(release, seconds(analysis.interval), findings)
+        self._under_way[key] = found = UnderWay(release, seconds(analysis.interval), findings)
         self._metrics.analyses.inc()
         self._tick(key, found)
         self._wake(key)
@@ -193,7 +140,7 @@ class Analyst:
         closing.add_done_callback(self._closing.discard)
         self._pods.drop(found.stable)
 
-    async def _closed(self, found: _Analysis) -> None:
+    async def _closed(self, found: UnderWay) -> None:
         for task in filter(None, (found.task, found.aside)):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -206,7 +153,7 @@ class Analyst:
 
     # --- looks ---
 
-    def _tick(self, key: Ref, found: _Analysis) -> None:
+    def _tick(self, key: Ref, found: UnderWay) -> None:
         """One look now, unless the last one is still going on; the next one an interval later."""
         at, found.timer = self._clock.time(), None
         idle = found.task is None or found.task.done()
@@ -223,15 +170,15 @@ class Analyst:
             if found.aside is None or found.aside.done():
                 found.aside = asyncio.create_task(self._follow_up(key, found, before, write=False))
 
-    def _pause(self, found: _Analysis, at: float) -> float:
+    def _pause(self, found: UnderWay, at: float) -> float:
         return pause(found.interval, found.wanted(at), len(self._under_way))
 
-    def _wind(self, key: Ref, found: _Analysis, wait: float) -> None:
+    def _wind(self, key: Ref, found: UnderWay, wait: float) -> None:
         if found.timer is not None:
             found.timer.cancel()
         found.timer = self._clock.call_later(wait, lambda: self._tick(key, found))
 
-    def _of(self, found: _Analysis) -> Pods | None:
+    def _of(self, found: UnderWay) -> Pods | None:
         """The pods of both versions that can be asked; None while they aren't known, or none of the canary's
         can be yet."""
         namespace, known = found.canary[0], self._known
@@ -258,7 +205,7 @@ class Analyst:
         release = self._known.releases.get(namespace, name)
         return self._known.resolved(release) if release is not None else None
 
-    async def _look(self, key: Ref, found: _Analysis, pods: Pods) -> None:
+    async def _look(self, key: Ref, found: UnderWay, pods: Pods) -> None:
         release = self._release(key.namespace, found.name)
         if release is None:
             return
@@ -279,7 +226,7 @@ class Analyst:
         if write or found.findings.judgement is not before:
             await self._follow_up(key, found, before, write=write)
 
-    async def _follow_up(self, key: Ref, found: _Analysis, before: Judgement, *, write: bool) -> None:
+    async def _follow_up(self, key: Ref, found: UnderWay, before: Judgement, *, write: bool) -> None:
         """What is to be done about a judgement that was another one `before`."""
         after = found.findings.judgement
         changed = decided(before) != decided(after)
@@ -291,7 +238,7 @@ class Analyst:
         if changed or before.missed != after.missed:
             self._wake(key)
 
-    async def _seen(self, found: _Analysis, release: Release, pods: Pods) -> tuple[Look, str]:
+    async def _seen(self, found: UnderWay, release: Release, pods: Pods) -> tuple[Look, str]:
         """What a look sees, and how it went. Whatever hinders it is a sentence, and no measurement."""
         try:
             seen = await within(LONGEST, self._opened(found, release, pods))
@@ -304,7 +251,7 @@ class Analyst:
             return Look((), (f"{type(error).__name__}: {error}",)), "failed"
         return seen, "partial" if seen.problems else "whole"
 
-    async def _opened(self, found: _Analysis, release: Release, pods: Pods) -> Look:
+    async def _opened(self, found: UnderWay, release: Release, pods: Pods) -> Look:
         """Look, and before the first look open the eyes."""
         if found.looker is None:
             container = container_of(
@@ -313,7 +260,7 @@ class Analyst:
             found.looker = await self._lookers.open(release, pods, container.name, self._now)
         return await found.looker.look(release, pods, self._now)
 
-    async def _tell(self, key: Ref, found: _Analysis) -> None:
+    async def _tell(self, key: Ref, found: UnderWay) -> None:
         """Write what was found. A failure costs nothing but that a restart would go on from an earlier moment."""
         ref = Ref("Release", key.namespace, found.name)
         try:
