@@ -25,7 +25,7 @@ from davylamp.embedded.demo.embedded import Embedded, stage
 from davylamp.embedded.demo.script import HOST, NAME, NAMESPACE, Pace
 from davylamp.embedded.demo.show import run as command
 from davylamp.embedded.demo.show import set_up
-from davylamp.embedded.load import Load
+from davylamp.embedded.load.process import Load
 
 CHANGES = ((0, 0.01), (0, 0.1), (0.1, 0.5), (0.5, 1), (0.1, 0), (0.5, 0))
 PACE = Pace(settle=5, holds=(4, 4, 4), rps=200)

@@ -24,7 +24,7 @@ from davylamp.cli.screen import Screen
 from davylamp.embedded.demo.script import SCENES
 from davylamp.embedded.demo.show import Result
 from davylamp.embedded.errors import EmbeddedError
-from davylamp.embedded.load import Summary
+from davylamp.embedded.load.counts import Summary
 from davylamp.view.lines import plain
 from tests.cli.conftest import Davy, Terminal
 from tests.embedded.test_demo_frame import frame

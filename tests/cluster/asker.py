@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from davylamp.embedded.calls import Calls
-from davylamp.embedded.load import Answer, Exchanges, Parser
+from davylamp.embedded.load.exchanges import Answer, Exchanges, Parser
 
 CONNECTIONS = 8
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

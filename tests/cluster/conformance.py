@@ -24,7 +24,7 @@ from davylamp.api.objects import HASH_LABEL
 from davylamp.api.types import Route as Ref
 from davylamp.api.types import VirtualServiceRoute as VirtualServiceRef
 from davylamp.core.world import Exposure, Route, RouteContext, Wanted
-from davylamp.embedded.load import head_of
+from davylamp.embedded.load.exchanges import head_of
 from davylamp.kube.kinds import decode, kind_of
 from davylamp.routers.namespace import NamespaceObjects
 from davylamp.routers.router import Router

@@ -16,7 +16,8 @@ import yaml
 from davylab import Lab
 
 from davylamp.api.objects import HASH_LABEL
-from davylamp.embedded.load import Counts, Load
+from davylamp.embedded.load.counts import Counts
+from davylamp.embedded.load.process import Load
 from tests.cluster.reader import Reader, known
 
 Json = dict[str, Any]

@@ -17,7 +17,7 @@ from davylab import Lab, LabError
 
 from davylamp.api.objects import HASH_LABEL
 from davylamp.core.actions import Patch, Ref
-from davylamp.embedded.load import Load
+from davylamp.embedded.load.process import Load
 from davylamp.kube.client import connect
 from davylamp.kube.gate import MARK
 from tests.cluster.shop import Controller, Json, Shop, davy, deployment, marks, policy_manifest

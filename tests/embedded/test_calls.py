@@ -9,7 +9,7 @@ from h2.events import RequestReceived, StreamEnded
 from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame
 
 from davylamp.embedded.calls import Calls
-from davylamp.embedded.load import Answer, head_of
+from davylamp.embedded.load.exchanges import Answer, head_of
 
 HEAD = head_of("/hello.Hello/Say", {"Host": "shop.example", "X-Canary": "true"}, call=True)
 NAMED = [(":status", "200"), ("content-type", "application/grpc"), ("x-version", "v2")]

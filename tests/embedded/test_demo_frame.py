@@ -9,7 +9,7 @@ import pytest
 
 from davylamp.embedded.demo.frame import Frame, line, lines
 from davylamp.embedded.demo.script import SCENES, Scene
-from davylamp.embedded.load import NO_VERSION, Counts
+from davylamp.embedded.load.counts import NO_VERSION, Counts
 from davylamp.view.lines import Look, plain
 from tests.view import situations
 from tests.view.situations import Situation, in_step, seen

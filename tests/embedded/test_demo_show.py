@@ -17,7 +17,8 @@ from davylamp.embedded.demo.frame import Frame
 from davylamp.embedded.demo.script import SCENES, Pace
 from davylamp.embedded.demo.show import Result, Show
 from davylamp.embedded.errors import EmbeddedError
-from davylamp.embedded.load import NO_VERSION, Counts, Load, Summary
+from davylamp.embedded.load.counts import NO_VERSION, Counts, Summary
+from davylamp.embedded.load.process import Load
 from davylamp.view.model import WorkloadView
 from tests.view import situations
 from tests.view.situations import seen

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from davylamp.embedded import hellok8s
-from davylamp.embedded.load import Generator, Settings, Summary
+from davylamp.embedded.load.counts import Summary
+from davylamp.embedded.load.generator import Generator, Settings
 from davylamp.embedded.waiting import wait
 
 Start = Callable[..., "Server"]

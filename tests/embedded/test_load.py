@@ -9,18 +9,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from davylamp.embedded.load import (
-    NO_VERSION,
-    Answer,
-    Counts,
-    Generator,
-    Parser,
-    Settings,
-    Summary,
-    describe,
-    percentile,
-    read_line,
-)
+from davylamp.embedded.load.counts import NO_VERSION, Counts, Summary, describe, percentile, read_line
+from davylamp.embedded.load.exchanges import Answer, Parser
+from davylamp.embedded.load.generator import Generator, Settings
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -1,6 +1,6 @@
 """A real Kubernetes control plane on a plain Linux machine, without Docker, for tests."""
 
-from davylamp.embedded.load import Load
+from davylamp.embedded.load.process import Load
 from davylamp.embedded.waiting import wait
 
 from davylab.errors import LabError

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from davylamp.embedded import load
 from davylamp.embedded.errors import EmbeddedError
+from davylamp.embedded.load import generator
 
 from davylab import binaries, cluster, identity, lab, namespace
 from davylab.cluster import Info, Options
@@ -112,7 +112,7 @@ def _header(text: str) -> tuple[str, str]:
 def _load(args: argparse.Namespace) -> None:
     if not args.url.startswith("http://"):
         raise LabError(f'--url "{args.url}": only http:// is spoken here')
-    settings = load.Settings(
+    settings = generator.Settings(
         url=args.url,
         host=args.host,
         rps=args.rps,
@@ -122,7 +122,7 @@ def _load(args: argparse.Namespace) -> None:
         timeout=args.timeout,
         report=args.report,
     )
-    load.run(settings, as_json=args.json)
+    generator.run(settings, as_json=args.json)
 
 
 def _build(args: argparse.Namespace) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import hpack
 from hyperframe import exceptions, frame
 
-from davylamp.embedded.load import NO_VERSION, Answer
+from davylamp.embedded.load.counts import NO_VERSION
+from davylamp.embedded.load.exchanges import Answer
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = 9  # bytes before a frame's content
@@ -22,7 +23,7 @@ STATUSES = {"0": 200, "5": 404, "12": 404, "14": 503}
 
 
 class Calls:
-    """`load.Exchanges`. An answer's status is 200 only if the call's own is OK."""
+    """`load.exchanges.Exchanges`. An answer's status is 200 only if the call's own is OK."""
 
     def __init__(self) -> None:
         self.over = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from davylamp.embedded.demo.script import HOST, NAME, NAMESPACE, SCENES, Scene, narration
-from davylamp.embedded.load import NO_VERSION, Counts
+from davylamp.embedded.load.counts import NO_VERSION, Counts
 from davylamp.view.lines import Line, Look, Span, bar, fold
 from davylamp.view.model import WorkloadView
 from davylamp.view.text import render

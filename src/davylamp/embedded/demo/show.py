@@ -27,7 +27,8 @@ from davylamp.embedded.demo.frame import Frame
 from davylamp.embedded.demo.script import HOST, NAME, NAMESPACE, REPLICAS, SCENES, SHOP, Pace, Scene, policy
 from davylamp.embedded.demo.stage import Stage
 from davylamp.embedded.errors import EmbeddedError
-from davylamp.embedded.load import NO_VERSION, Counts, Load, Summary
+from davylamp.embedded.load.counts import NO_VERSION, Counts, Summary
+from davylamp.embedded.load.process import Load
 from davylamp.embedded.wheels import program
 from davylamp.view.model import WorkloadView
 
