@@ -11,7 +11,8 @@ from davylamp.embedded.errors import EmbeddedError
 from davylamp.embedded.load import generator
 
 from davylab import binaries, cluster, identity, lab, namespace
-from davylab.cluster import Info, Options
+from davylab.cluster import Info
+from davylab.components import Options
 from davylab.errors import LabError
 
 
