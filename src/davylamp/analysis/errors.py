@@ -55,4 +55,8 @@ def look(state: Errors, found: Events, rules: Rules, *, fast: Callable[[], bool]
 
 def _sum(pods: tuple[Pod, ...] | list[Pod]) -> tuple[int, int]:
     """Failures and requests."""
-    return sum(pod.failures for pod in pods), sum(pod.requests for pod in pods)
+    failures = requests = 0
+    for pod in pods:
+        failures += pod.failures
+        requests += pod.requests
+    return failures, requests

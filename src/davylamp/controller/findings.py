@@ -61,8 +61,9 @@ class Served:
         self._counts: list[int] = []
 
     def events(self, pods: tuple[c.Pod, ...]) -> None:
-        self.requests += sum(pod.requests for pod in pods)
-        self.failures += sum(pod.failures for pod in pods)
+        for pod in pods:
+            self.requests += pod.requests
+            self.failures += pod.failures
 
     def latencies(self, pods: tuple[c.Histogram, ...]) -> None:
         for pod in pods:
