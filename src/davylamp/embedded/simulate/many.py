@@ -15,7 +15,7 @@ from davylamp.embedded.simulate.stage import Stage
 
 FEW = 4
 """So many runs are quicker done than processes are started."""
-CHUNK = 4
+CHUNK = 2
 """Runs that a process takes at once."""
 MANY = 20
 """Runs from which it pays that there is a compiler to begin with."""

@@ -94,9 +94,12 @@ def chances(latency: Latency) -> Chances:
     return found
 
 
-def by_pod(draw: np.random.Generator, total: int, pods: int) -> Sequence[int]:
+def by_pod(draw: np.random.Generator, total: int, pods: int) -> list[int]:
     """`total` things that happened, each at one of the pods."""
-    return draw.multinomial(total, _even(pods)).tolist() if pods else []
+    if not (total and pods):
+        return [0] * pods  # as it would be drawn, without the call
+    found: list[int] = draw.multinomial(total, _even(pods)).tolist()
+    return found
 
 
 @functools.cache
