@@ -183,10 +183,9 @@ def _sums(state: Latency, made: sums.Interval, mine: Places, place: int | None, 
     if len(mine) == len(state.bounds):
         return _arithmetic[0](table, spread, made, *strict)
     found = _arithmetic[0](table[mine], spread[mine], made, *strict)
-    whole = [table.copy(), table[:, :CHI].copy(), spread]
-    for each, rows in zip(whole, found[:3], strict=True):
-        each[mine] = rows
-    return found._replace(table=whole[0], own=whole[1], spread=whole[2], logs=once.log_means(np.stack(whole[1:])))
+    whole, own = table.copy(), table[:, :CHI].copy()
+    whole[mine], own[mine], spread[mine] = found.table, found.own, found.spread
+    return found._replace(table=whole, own=own, spread=spread, logs=(once.log_mean(own), once.log_mean(spread)))
 
 
 def _chosen(state: Latency, made: sums.Interval, mine: Places, check: Check) -> tuple[float | None, bytes]:

@@ -118,7 +118,7 @@ def loops(
                 factor = _log_factor(k0, float(warm[at]), n0, n, tolerate, rate, power, float(worse[i]))
             own[at, i] += factor
             spread[at, i] += factor
-            if at == place:
+            if at == place and not young:
                 in_favour[i] = _log_factor(k0, k1, n0, n1, good_enough, rate, power, float(better[i]))
         row[MORE] += k1 * (n0 / (n0 + n1))
         row[LESS] += k0 * (n1 / (n0 + n1))

@@ -151,15 +151,6 @@ def log_mean(logs: Array) -> float:
     return top + math.log(float(np.add.reduce(np.exp(logs - top), None)) / logs.size)
 
 
-def log_means(pair: Array) -> tuple[float, float]:
-    """As `log_mean`, of both of a pair at once."""
-    rows = pair.reshape(2, -1)
-    tops = np.maximum.reduce(rows, 1)
-    one, other = np.add.reduce(np.exp(rows - tops[:, None]), 1).tolist()
-    count = rows.shape[1]
-    return float(tops[0]) + math.log(one / count), float(tops[1]) + math.log(other / count)
-
-
 @functools.cache
 def _layout(size: int) -> struct.Struct:
     return struct.Struct(f"<{size // 8}d")

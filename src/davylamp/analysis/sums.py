@@ -46,7 +46,7 @@ class Sums(NamedTuple):
     against: Array
     """The log factors of all pods, for each alternative to "no slower than tolerated", and"""
     in_favour: Array
-    """at one bound those to "slower than is good enough"; all 0 where none was asked for."""
+    """at one bound those to "slower than is good enough"; all 0 where none was asked for, or a pod is young."""
     rate: Array
     """What was expected of stable, and"""
     power: Array
@@ -74,14 +74,12 @@ def after(table: Array, spread: Array, made: Interval, place: int, tolerate: flo
         column[YOUNG] += k1 - made.warm[:-1]
         column[BESIDE] += k0
         own = once.blocks_at(k0, made.warm[:-1], n0, float(made.warm[-1]), tolerate, rate, power)
-    both = np.empty((2, *own.shape))
-    np.add(table[:, :CHI], own, both[0])
-    np.add(spread, own, both[1])
+    mine, spread = table[:, :CHI] + own, spread + own
     in_favour = np.zeros(CHI)
-    if place >= 0:
+    if place >= 0 and made.warm is made.new:
         counts = (int(k0[place]), int(k1[place]), n0, n1, good_enough)
         in_favour[:] = once.block(*counts, float(rate[place]), float(power[place]), once.BLOCKS_BETTER)
-    return Sums(found, both[0], both[1], once.log_means(both), against, in_favour, rate, power)
+    return Sums(found, mine, spread, (once.log_mean(mine), once.log_mean(spread)), against, in_favour, rate, power)
 
 
 def expected(column: Array) -> Array:

@@ -29,13 +29,13 @@ from davylamp.embedded.controllers.objects import (
     labels,
     owners,
     selects,
-    timestamp,
     uid,
     with_meta,
 )
 from davylamp.embedded.controllers.writes import NOTHING, Create, Plan, Remove, Tell, Update, Write, event
 from davylamp.embedded.status import StatusError
 from davylamp.embedded.store import Store
+from davylamp.embedded.writing import stamp
 from davylamp.kube.clock import Timer
 
 FIRST_PAUSE, LAST_PAUSE = 0.005, 1000.0
@@ -350,7 +350,7 @@ class Controllers:
         self._told += 1
         name = f"{tell.about['metadata']['name']}.{self._told:016x}"
         try:
-            self._store.create(event(tell, name=name, now=timestamp(self._clock.now())))
+            self._store.create(event(tell, name=name, now=stamp(self._clock.now())))
         except StatusError as error:
             log.info("an Event is lost: %s", error)
 

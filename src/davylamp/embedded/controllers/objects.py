@@ -11,7 +11,6 @@ import msgspec
 
 from davylamp.api.objects import HASH_LABEL
 from davylamp.embedded.resources import BUILT_IN
-from davylamp.embedded.writing import stamp
 
 Object = dict[str, Any]
 """A JSON object of the API server. It is never changed in place: listeners and readers share it."""
@@ -133,11 +132,6 @@ def available_at(pod: Object, min_ready_seconds: int) -> datetime | None:
     if since is None:
         return datetime.min.replace(tzinfo=UTC) if not min_ready_seconds else None
     return datetime.fromtimestamp(since.timestamp() + min_ready_seconds, UTC)
-
-
-def timestamp(moment: datetime) -> str:
-    """Whole seconds, as metav1.Time has them."""
-    return stamp(moment)
 
 
 def parse_time(text: str | None) -> datetime | None:

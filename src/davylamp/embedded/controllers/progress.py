@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from davylamp.embedded.controllers.objects import Object, parse_time, timestamp, total
+from davylamp.embedded.controllers.objects import Object, parse_time, total
 from davylamp.embedded.controllers.scaling import asked, max_unavailable, replicas
+from davylamp.embedded.writing import stamp
 
 NO_DEADLINE = 2**31 - 1
 
@@ -17,7 +18,7 @@ Conditions = list[Object]
 
 
 def made(type_: str, status: str, reason: str, message: str, now: datetime) -> Object:
-    at = timestamp(now)
+    at = stamp(now)
     times = {"lastUpdateTime": at, "lastTransitionTime": at}
     return {"type": type_, "status": status, **times, "reason": reason, "message": message}
 

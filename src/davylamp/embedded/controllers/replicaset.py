@@ -22,11 +22,11 @@ from davylamp.embedded.controllers.objects import (
     labels,
     parse_time,
     phase,
-    timestamp,
     uid,
 )
 from davylamp.embedded.controllers.scaling import replicas
 from davylamp.embedded.controllers.writes import Create, Plan, Remove, Tell, Update, Write
+from davylamp.embedded.writing import stamp
 
 COMPONENT = "replicaset-controller"
 BURST = 500
@@ -120,7 +120,7 @@ def _status(rs: Object, active: Sequence[Object], terminating: int, trouble: str
 
 def _failure(rs: Object, found: int, trouble: str, now: datetime) -> Object:
     reason = "FailedCreate" if found < replicas(rs) else "FailedDelete"
-    at = timestamp(now)
+    at = stamp(now)
     return {
         "type": "ReplicaFailure",
         "status": "True",
