@@ -14,7 +14,7 @@ import numpy as np
 from bench import cost, looks
 from bench import methods as m
 from bench.lab import table
-from davylamp.analysis import blocks, duel, forecast, shares
+from davylamp.analysis import blocks, duel, forecast, rare, shares
 from davylamp.analysis.kayenta import Settings, classify
 from davylamp.analysis.shares import Array
 
@@ -448,14 +448,14 @@ def by_quantile(stable: m.Ints, canary: m.Ints, quantile: float = 0.99) -> Array
 
 def in_favour(c: m.Counts) -> Array:
     ratio = shares.log_mean(np.cumsum(shares.better(c.k0, c.k1, c.n0, c.n1, 2.0), 1))
-    harmless = shares.log_mean(np.cumsum(shares.below(c.k1, c.n1, 0.001, duel.CLUSTER), 1))
+    harmless = shares.log_mean(np.cumsum(shares.below(c.k1, c.n1, 0.001, rare.CLUSTER), 1))
     return shares.log_mean(np.stack([ratio, harmless], -1))
 
 
 def foretold(runs: int) -> None:
     """What the forecast says after five minutes, beside what then happens."""
     draw = np.random.default_rng(24)
-    claims = duel.Claims(1.25, 2.0, 0.001)
+    claims = rare.Claims(1.25, 2.0, 0.001)
     made = traffic(draw, runs, 0.01, 0.01)
     reached = m.crossing(in_favour(made), 0.05)
     said, happened = [], []

@@ -1,6 +1,6 @@
 """`python -m bench simulate [--runs N]`: how long simulated releases of a one-hour policy take.
 
-A good version, which is looked at most, is simulated twice: latency compared by numpy, and by what numba compiles.
+A good version, which is looked at most, is simulated twice: with the statistics as they are, and compiled by numba.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ BAD = Scenario((Moment(0, 100, 0.001, 0.01),))
 
 
 def run(runs: int) -> None:
-    """Each kind of release `runs` times on all cores; the longest by numpy a tenth of that."""
+    """Each kind of release `runs` times on all cores; the longest without a compiler a tenth of that."""
     rows: list[tuple[str, ...]] = [("", "runs", "seconds", "CPU seconds a run", "taken back", "completed")]
     for name, policy, scenario, count, compiled in (
         ("pods' health only", POLICY, Scenario(), runs, False),
-        ("compared, a good version, by numpy", POLICY + JUDGED, Scenario(), max(runs // 10, 1), False),
+        ("compared, a good version, not compiled", POLICY + JUDGED, Scenario(), max(runs // 10, 1), False),
         ("compared, a good version, compiled", POLICY + JUDGED, Scenario(), runs, True),
         ("compared, 1 % of the new version's fail, compiled", POLICY + JUDGED, BAD, runs, True),
     ):

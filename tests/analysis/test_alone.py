@@ -11,7 +11,8 @@ import pytest
 from davylamp.analysis import counts as c
 from davylamp.analysis import look as lk
 from davylamp.analysis import shares
-from davylamp.analysis.duel import CLUSTER, Tally
+from davylamp.analysis.duel import Tally
+from davylamp.analysis.rare import CLUSTER
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.verdict import Answer, Verdict, verdict
 from tests.analysis.traffic import events

@@ -7,20 +7,19 @@ and read back goes on bit for bit.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from davylamp.analysis import blocks, once, shares
-from davylamp.analysis.shares import Array, pack
+from davylamp.analysis import blocks, rare, shares
+from davylamp.analysis.rare import CLUSTER, Claims, Interval, Sums
+from davylamp.analysis.shares import Array, pack, unpack
 
 TAUS = np.geomspace(0.05, 50, 29)
 """The ratios whose e-processes are kept; the limits of a confidence interval lie between two of them."""
-CLUSTER = 5.0
-"""Failures that come together in the claim that a share is harmless."""
 MEANINGLESS = 0.5
 """A share of failures that stable may have had, for all that is known: nothing is compared with that."""
 _FRESH = 0.3
@@ -42,13 +41,20 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
     """Failures and requests of the canary since it has all of the traffic."""
 
 
-class Duel(msgspec.Struct, frozen=True, array_like=True):
+class Duel(msgspec.Struct, frozen=True, array_like=True, dict=True):
     worse: bytes
     better: bytes
     harmless: bytes
     low: bytes
     high: bytes
     tally: Tally = Tally()
+
+    @functools.cached_property
+    def logs(self) -> tuple[float, float, float]:
+        """Of what all bets on each of the first three have made of a stake of 1."""
+        sides = (self.worse, self.better, self.harmless)
+        worse, better, harmless = (rare.log_mean(unpack(each).tolist()) for each in sides)
+        return worse, better, harmless
 
 
 def begin(opening: bytes = shares.OPENING) -> Duel:
@@ -83,70 +89,35 @@ class Round(msgspec.Struct, frozen=True):
     """The canary had all of the requests, so it is compared with stable before."""
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """What is bet against: the canary fails at most `tolerate` times, at least `good_enough` times as often as
-    stable, at least the share `harmless` (None: there is no harmless share) of its requests."""
-
-    tolerate: float
-    good_enough: float
-    harmless: float | None
-
-
-def meet(
-    duel: Duel,
-    now: Round,
-    claims: Claims,
-    *,
-    settled: bool,
-    against: Sequence[float] | None = None,
-    in_favour: Sequence[float] | None = None,
-) -> Duel:
+def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, sums: Sums | None = None) -> Duel:
     """The duel after one more interval. Nothing speaks for the canary unless `settled` (no pod is warming up).
-    `against` are the log factors against what is tolerated, `in_favour` those against what is not good enough, where
-    they are known already.
+    `sums` are those after it where they are known already, as they must be of common events.
 
     Where one of the versions served nothing, nothing changes but the pace; except that a canary to which all of the
     traffic was given is compared with what stable did before, in one direction: that it is worse.
     """
     tally = count(duel.tally, now)
-    if now.alone and now.n1 > 0:
-        found = speaks_alone(duel, now.k1, now.n1, claims) if against is None else against
-        return msgspec.structs.replace(duel, worse=once.added(duel.worse, found), tally=tally)
-    if not (now.n0 > 0 and now.n1 > 0):
+    if not (now.n1 > 0 and (now.n0 > 0 or now.alone)):
         return msgspec.structs.replace(duel, tally=tally)
-    counts = (now.k0, now.k1, now.n0, now.n1)
-    better, harmless, high = duel.better, duel.harmless, duel.high
-    if settled:
-        better = once.added(better, _for(now, claims.good_enough) if in_favour is None else in_favour)
-        if high:
-            high = _limits(high, speaks_for(*counts, TAUS, now.common, coarse=True))
-        if claims.harmless is not None:
-            harmless = once.added(harmless, once.below(now.k1, now.n1, claims.harmless, CLUSTER))
-    low = _limits(duel.low, speaks_against(*counts, TAUS, now.common, coarse=True)) if duel.low else duel.low
-    worse = once.added(duel.worse, _against(now, claims.tolerate) if against is None else against)
-    return Duel(worse, better, harmless, low, high, tally)
+    if sums is None:
+        assert now.common is None
+        made = Interval(now.k0, now.k1, now.n0, now.n1, now.k1, now.n1, settled, now.alone, limit(duel.tally, claims))
+        sums = rare.after(duel.worse, duel.better, duel.harmless, duel.worse, made, claims)
+    counts, low, high = (now.k0, now.k1, now.n0, now.n1), duel.low, duel.high
+    if low and not now.alone:
+        low = _limits(low, speaks_against(*counts, TAUS, now.common, coarse=True))
+    if high and settled and not now.alone:
+        high = _limits(high, speaks_for(*counts, TAUS, now.common, coarse=True))
+    after = Duel(sums.worse, sums.better, sums.harmless, low, high, tally)
+    after.__dict__["logs"] = sums.logs  # need not be computed again
+    return after
 
 
-def _against(now: Round, tau: float) -> list[float]:
-    """As `speaks_against`, of one interval."""
-    counts, common = (now.k0, now.k1, now.n0, now.n1), now.common
-    if common is None:
-        return once.worse(*counts, tau)
-    return once.block(*counts, tau, common.rate, common.dispersion, once.BLOCKS_WORSE)
-
-
-def _for(now: Round, tau: float) -> list[float]:
-    """As `speaks_for`, of one interval."""
-    counts, common = (now.k0, now.k1, now.n0, now.n1), now.common
-    if common is None:
-        return once.better(*counts, tau)
-    return once.block(*counts, tau, common.rate, common.dispersion, once.BLOCKS_BETTER)
-
-
-def speaks_alone(duel: Duel, k1: int, n1: float, claims: Claims) -> list[float]:
-    """Log factors against "the canary fails at most `tolerate` times as often as stable did before"."""
-    limit = claims.tolerate * shares.upper(duel.tally.failures[0], duel.tally.requests[0], CLUSTER)
-    return once.above(k1, n1, limit, CLUSTER) if limit < MEANINGLESS else [0.0] * len(once.WORSE)
+def limit(tally: Tally, claims: Claims) -> float:
+    """The share of failures that is tolerated of a canary that has all of the traffic: `tolerate` times what stable
+    may have had before. 0 where so little is known of stable that nothing can be compared with it."""
+    share = claims.tolerate * shares.upper(tally.failures[0], tally.requests[0], CLUSTER)
+    return share if share < MEANINGLESS else 0.0
 
 
 def speaks_against(
@@ -188,37 +159,32 @@ def _limits(raw: bytes, logs: Array) -> bytes:
 
 
 def count(tally: Tally, now: Round) -> Tally:
-    fresh = (now.n0 / now.seconds, now.n1 / now.seconds, now.k0 / now.seconds)
-    first = tally.seconds == 0
-    slow, quick, failing = (
-        (new if first else old + _FRESH * (new - old)) for old, new in zip(tally.pace, fresh, strict=True)
+    n0, n1, k0, k1, seconds = now.n0, now.n1, now.k0, now.k1, now.seconds
+    (slow, quick, failing), (asked0, asked1), (failed0, failed1) = tally.pace, tally.requests, tally.failures
+    fresh = _FRESH if tally.seconds else 1.0
+    pace = (
+        slow + fresh * (n0 / seconds - slow),
+        quick + fresh * (n1 / seconds - quick),
+        failing + fresh * (k0 / seconds - failing),
     )
-    both = now.n0 > 0 and now.n1 > 0
-    total = now.n0 + now.n1
-    return Tally(
-        (tally.requests[0] + round(now.n0), tally.requests[1] + round(now.n1)),
-        (tally.failures[0] + now.k0, tally.failures[1] + now.k1),
-        (tally.expected[0] + now.k1 * now.n0 / total, tally.expected[1] + now.k0 * now.n1 / total)
-        if both
-        else tally.expected,
-        (slow, quick, failing),
-        now.seconds,
-        (tally.alone[0] + now.k1 * now.alone, tally.alone[1] + round(now.n1) * now.alone),
-    )
+    expected, alone = tally.expected, tally.alone
+    if n0 > 0 and n1 > 0:
+        expected = expected[0] + k1 * n0 / (n0 + n1), expected[1] + k0 * n1 / (n0 + n1)
+    if now.alone:
+        alone = alone[0] + k1, alone[1] + round(n1)
+    return Tally((asked0 + round(n0), asked1 + round(n1)), (failed0 + k0, failed1 + k1), expected, pace, seconds, alone)
 
 
 def against(duel: Duel) -> float:
     """Log evidence that the canary is worse than tolerated."""
-    return once.capital(duel.worse)
+    return duel.logs[0]
 
 
 def in_favour(duel: Duel, claims: Claims) -> float:
     """Log evidence that the canary is good enough: that its ratio is below `good_enough`, or its share of failures
     harmless. The mean of two e-values is one against "neither" (Vovk & Wang 2021)."""
-    ratio = once.capital(duel.better)
-    if claims.harmless is None:
-        return ratio
-    return once.either(ratio, once.capital(duel.harmless)) - math.log(2)
+    _, ratio, harmless = duel.logs
+    return rare.either(ratio, harmless) - math.log(2) if claims.harmless else ratio
 
 
 def ratio(tally: Tally) -> float | None:

@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import msgspec
 
 from davylamp.analysis import duel as d
-from davylamp.analysis import once
+from davylamp.analysis import rare, shares
 from davylamp.analysis.counts import Events, Pod
+from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Rules
 from davylamp.analysis.warmup import Warm, bet, warm, young
 
 
-class Errors(msgspec.Struct, frozen=True, tag="errors"):
+class Errors(msgspec.Struct, frozen=True, tag="errors", dict=True):
     duel: d.Duel
     """Of all pods."""
     warm: Warm = Warm()
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """Log of what the warm pods' account has made of the part of its stake that is spread."""
+        return rare.log_mean(shares.unpack(self.warm.spread).tolist())
 
 
 def begin() -> Errors:
     return Errors(d.begin())
 
 
-def claims(rules: Rules) -> d.Claims:
-    return d.Claims(rules.tolerate, rules.good_enough, rules.harmless)
+def claims(rules: Rules) -> Claims:
+    return Claims(rules.tolerate, rules.good_enough, rules.harmless)
 
 
 def look(state: Errors, found: Events, rules: Rules, *, fast: Callable[[], bool]) -> tuple[Errors, tuple[str, ...]]:
     """The state after the counts `found`, and the pods that are not known to be warm. `fast` says whether the canary's
     young pods have been seen to be no slower than stable's; asked where there are some."""
+    duel, account, stakes, alone = state.duel, state.warm, claims(rules), found.alone
     fresh = [pod for pod in found.canary if young(pod.age, rules.warm_up)]
     no_slower = bool(fresh) and fast()
-    cold = [pod for pod in fresh if not warm(state.warm, pod.age, rules.warm_up, fast=no_slower)]
-    k0, n0 = _sum(found.stable)
+    cold = [pod for pod in fresh if not warm(account, pod.age, rules.warm_up, fast=no_slower)]
+    k0, n0 = (0, 0) if alone else _sum(found.stable)
     k1, n1 = _sum(found.canary)
     k, n = _sum([pod for pod in found.canary if pod not in cold]) if cold else (k1, n1)
-    length = found.end - found.start
-    if found.alone:
-        now = d.Round(0, n1, 0, k1, length, alone=True)
-        factors = d.speaks_alone(state.duel, k, n, claims(rules)) if n else None
-    else:
-        now = d.Round(n0, n1, k0, k1, length)
-        factors = once.worse(k0, k, n0, n, rules.tolerate) if n else None
-    learned, spread = 0.0, state.warm.spread
-    if factors is not None and any(factors):
-        learned = once.capital(once.added(state.duel.worse, factors)) - once.capital(state.duel.worse)
-        spread = once.added(spread, factors)
-    account = bet(state.warm, learned, spread, *_sum(fresh))
-    every = factors if not cold else None
-    after = Errors(d.meet(state.duel, now, claims(rules), settled=not fresh, against=every), account)
-    return after, tuple(pod.pod for pod in cold)
+    now = d.Round(n0, n1, k0, k1, found.end - found.start, alone=alone)
+    learned, spread, sums = 0.0, account.spread, None
+    if n1 and (n0 or alone):
+        limit = d.limit(duel.tally, stakes) if alone else 0.0
+        made = rare.Interval(k0, k1, n0, n1, k, n, not fresh, alone, limit)
+        sums = rare.after(duel.worse, duel.better, duel.harmless, spread, made, stakes)
+        learned, spread = sums.own - duel.logs[0], sums.spread
+    account = bet(account, learned, spread, *_sum(fresh))
+    after = Errors(d.meet(duel, now, stakes, settled=not fresh, sums=sums), account)
+    if sums is not None:
+        after.__dict__["spread"] = sums.aside  # need not be computed again
+    return after, tuple([pod.pod for pod in cold])
 
 
 def _sum(pods: tuple[Pod, ...] | list[Pod]) -> tuple[int, int]:

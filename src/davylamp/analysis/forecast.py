@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from davylamp.analysis import shares
-from davylamp.analysis.duel import CLUSTER, Claims, Common, Duel, speaks_against, speaks_for
+from davylamp.analysis.duel import Common, Duel, speaks_against, speaks_for
+from davylamp.analysis.rare import CLUSTER, Claims
 from davylamp.analysis.shares import Array, unpack
 
 _DRAWS = 200
@@ -41,7 +42,7 @@ def until_good(duel: Duel, claims: Claims, error: float, common: Common | None =
     draw = np.random.default_rng(1)
     k0, k1 = draw.poisson(n0 * rate, _DRAWS), draw.poisson(n1 * rate, _DRAWS)
     course = _course(unpack(duel.better), speaks_for(k0, k1, n0, n1, claims.good_enough, common).mean(0))
-    if claims.harmless is not None:
+    if claims.harmless:
         growth = shares.below(np.minimum(k1, n1), n1, claims.harmless, CLUSTER).mean(0)
         course = shares.log_mean(np.stack([course, _course(unpack(duel.harmless), growth)], -1))
     return _reach(course, error, duel, n1)

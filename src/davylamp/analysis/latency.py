@@ -13,19 +13,19 @@ its counts of both together.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from davylamp.analysis import blocks, once, shares, sums
+from davylamp.analysis import blocks, common, rare, shares
 from davylamp.analysis import duel as d
+from davylamp.analysis.common import ASKED, BESIDE, CHI, FREEDOM, LESS, MORE, SLOW, WIDTH, YOUNG
 from davylamp.analysis.counts import Histogram, Latencies
+from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
-from davylamp.analysis.sums import BESIDE, CHI, FREEDOM, LESS, MORE, WIDTH, YOUNG
 from davylamp.analysis.warmup import Warm, bet, no_slower, young
 
 Places = NDArray[np.int64]
@@ -38,8 +38,6 @@ _ENOUGH = 300
 _ABOVE = 1
 """Bounds above the slowest request that are followed too: a worse version may be slower than anything seen."""
 
-Arithmetic = Callable[[Array, Array, sums.Interval, int, float, float], sums.Sums]
-"""`sums.after`, or what does the same."""
 _OPENING = shares.pack(np.zeros(len(blocks.WORSE)))
 
 
@@ -47,7 +45,7 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     bounds: tuple[float, ...] = ()
     """Those followed; chosen at the first interval in which stable serves."""
     followed: bytes = b""
-    """A row of numbers for each bound; `sums` has the names of the columns."""
+    """A row of numbers for each bound; `common` has the names of the columns."""
     bound: float | None = None
     """The one at the quantile."""
     until_then: bytes = b""
@@ -60,19 +58,29 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     """Requests of stable's pods in the intervals in which pods of the canary were young."""
 
     @functools.cached_property
+    def sums(self) -> common.Sums:
+        """To be read only."""
+        spread, at_the_bound = (shares.unpack(raw).reshape(-1, CHI) for raw in (self.warm.spread, self._duel))
+        return common.Sums(shares.unpack(self.followed).reshape(-1, WIDTH), spread, at_the_bound)
+
+    @property
+    def _duel(self) -> bytes:
+        return self.duel.worse + self.duel.better
+
+    @property
     def table(self) -> Array:
-        """What is `followed`, to be read only."""
-        return shares.unpack(self.followed).reshape(-1, WIDTH)
+        """What is `followed`."""
+        return self.sums.table
 
     @functools.cached_property
     def capital(self) -> float:
         """Log of what all bets have made of a stake of 1, of all pods, cold or warm."""
-        return once.log_mean(self.table[:, :CHI]) if self.bounds else 0.0
+        return rare.log_mean(self.table[:, :CHI].ravel().tolist()) if self.bounds else 0.0
 
     @functools.cached_property
     def spread(self) -> float:
         """Log of what the warm pods' account has made of the part of its stake that is spread."""
-        return once.log_mean(shares.unpack(self.warm.spread))
+        return rare.log_mean(self.sums.spread.ravel().tolist())
 
 
 class Unusable(ValueError):
@@ -83,8 +91,8 @@ def begin() -> Latency:
     return Latency()
 
 
-def claims(rules: Rules) -> d.Claims:
-    return d.Claims(rules.tolerate, rules.good_enough, None)
+def claims(rules: Rules) -> Claims:
+    return Claims(rules.tolerate, rules.good_enough, 0.0)
 
 
 def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[Latency, tuple[str, ...]]:
@@ -94,24 +102,27 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     """
     stable = [pod for pod in found.stable if any(pod.counts)]
     canary = [pod for pod in found.canary if any(pod.counts)]
-    shared = _common(frozenset(pod.bounds for pod in [*stable, *canary]))
+    pods = [*stable, *canary]
+    shared = _common(frozenset([pod.bounds for pod in pods]))
     if stable and canary and not shared:
         raise Unusable("stable and canary have no bucket bound in common")
     fresh = [young(pod.age, rules.warm_up) for pod in canary]
-    cold = tuple(pod.pod for pod, new in zip(canary, fresh, strict=True) if new)
+    cold = tuple([pod.pod for pod, new in zip(canary, fresh, strict=True) if new])
+    seconds = found.end - found.start
     if not stable:
-        now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, found.end - found.start)
+        now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, seconds)
         return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
     if not state.bounds or not (_places(state.bounds, shared)[1] or state.table[:, [MORE, LESS]].any()):
-        state = _follow(state, shared, [*stable, *canary])
-    mine, bounds = _places(state.bounds, shared)
+        state = _follow(state, shared, pods)
+    columns, bounds = _places(state.bounds, shared)
     if not bounds:
         raise Unusable(f"the buckets changed: none of the bounds {_list(state.bounds)} is left, found {_list(shared)}")
-    counted = _slower([*stable, *canary], bounds)
-    old, new = counted[: len(stable)], counted[len(stable) :]
-    every = np.add.reduce(new)
-    warm = np.add.reduce(new[~np.array(fresh)]) if cold else every
-    return _bet(state, sums.Interval(old, every, warm), mine, found.end - found.start, check, rules), cold
+    slower = _slower(pods, bounds)
+    if state.bound is None:
+        state = _choose(state, np.add.reduce(slower), columns, check)
+    place = -1 if state.bound is None else state.bounds.index(state.bound)
+    made = common.Interval(slower, len(stable), _warm(len(stable), tuple(fresh)), columns, place)
+    return _bet(state, made, seconds, rules), cold
 
 
 class Brought(NamedTuple):
@@ -141,70 +152,39 @@ def brought(state: Latency, found: Latencies, rules: Rules) -> Brought:
     return Brought((int(sides[0][-1]), int(sides[1][-1]), int(sides[2][-1])), tuple(rows))
 
 
-_arithmetic: list[Arithmetic] = [sums.after]
-
-
-def set_arithmetic(arithmetic: Arithmetic) -> None:
-    """What computes the sums from now on, in this process."""
-    _arithmetic[:] = [arithmetic]
-
-
-def _bet(state: Latency, made: sums.Interval, mine: Places, seconds: float, check: Check, rules: Rules) -> Latency:
-    """The state after an interval with requests at the bounds that stand at the places `mine`."""
-    n0, n1, n = int(np.add.reduce(made.old[:, -1])), int(made.new[-1]), int(made.warm[-1])
-    place = _place(state.bounds, state.bound, mine)
-    found = _sums(state, made, mine, place, rules)
-    learned = found.logs[0] - state.capital if n else 0.0
-    account = bet(state.warm, learned, shares.pack(found.spread.ravel()), 0, n1 - n)
-    bound, until_then = state.bound, state.until_then
-    in_favour: list[float] | None = found.in_favour.tolist()
-    if bound is None:
-        bound, until_then = _chosen(state, made, mine, check)
-        place, in_favour = _place(state.bounds, bound, mine), None
+def _bet(state: Latency, made: common.Interval, seconds: float, rules: Rules) -> Latency:
+    """The state after an interval with requests of stable."""
+    sums, found = common.after(state.sums, made, rules.tolerate, rules.good_enough)
+    n0, n1, n = int(found.n0), int(found.n1), int(found.n)
+    learned = found.own - state.capital if n else 0.0
+    account = bet(state.warm, learned, shares.pack(sums.spread), 0, n1 - n)
     duel = state.duel
-    if place is not None:
-        how = d.Common(float(found.rate[place]), float(found.power[place]))
-        k0, k1 = int(np.add.reduce(made.old[:, place])), int(made.new[place])
-        this = d.Round(n0, n1, k0, k1, seconds, how)
-        against = found.against[place].tolist()
-        duel = d.meet(duel, this, claims(rules), settled=n == n1, against=against, in_favour=in_favour)
+    if made.place >= 0 and made.columns[made.place] >= 0:
+        this = d.Round(n0, n1, int(found.k0), int(found.k1), seconds, d.Common(found.rate, found.power))
+        worse, better = shares.pack(sums.duel[0]), shares.pack(sums.duel[1])
+        its = rare.Sums(worse, better, duel.harmless, b"", (found.worse, found.better, 0.0), 0.0, 0.0)
+        duel = d.meet(duel, this, claims(rules), settled=n == n1, sums=its)
     beside = state.beside + (n0 if n < n1 else 0)
-    after = Latency(state.bounds, shares.pack(found.table), bound, until_then, duel, account, beside)
+    after = Latency(state.bounds, shares.pack(sums.table), state.bound, state.until_then, duel, account, beside)
     # Nothing of these need be computed again.
-    after.__dict__.update(table=found.table, spread=found.logs[1])
+    after.__dict__.update(sums=sums, spread=found.spread)
     if n == n1:
-        after.__dict__["capital"] = found.logs[0]  # the same bets
+        after.__dict__["capital"] = found.own  # the same bets
     return after
 
 
-def _sums(state: Latency, made: sums.Interval, mine: Places, place: int | None, rules: Rules) -> sums.Sums:
-    table, spread = state.table, shares.unpack(state.warm.spread).reshape(-1, CHI)
-    strict = (-1 if place is None else place, rules.tolerate, rules.good_enough)
-    if len(mine) == len(state.bounds):
-        return _arithmetic[0](table, spread, made, *strict)
-    found = _arithmetic[0](table[mine], spread[mine], made, *strict)
-    whole, own = table.copy(), table[:, :CHI].copy()
-    whole[mine], own[mine], spread[mine] = found.table, found.own, found.spread
-    return found._replace(table=whole, own=own, spread=spread, logs=(once.log_mean(own), once.log_mean(spread)))
-
-
-def _chosen(state: Latency, made: sums.Interval, mine: Places, check: Check) -> tuple[float | None, bytes]:
-    """The bound at the quantile and b"", once there are requests enough; None and the requests until then."""
+def _choose(state: Latency, both: Array, columns: Places, check: Check) -> Latency:
+    """With the bound at the quantile, once there are requests enough; `both` are those of both versions that were
+    slower than the bounds that have a column, and, last, all."""
     seen = shares.unpack(state.until_then).reshape(2, -1) if state.until_then else np.zeros((2, len(state.bounds)))
-    both = np.add.reduce(made.old) + made.new
-    seen[:, mine] += (np.full(len(mine), both[-1]), both[:-1])
+    mine = np.flatnonzero(columns >= 0)
+    seen[0, mine] += both[-1]
+    seen[1, mine] += both[:-1]
     asked, slower = seen[:, mine]
     if asked.min() < _ENOUGH:
-        return None, shares.pack(seen)
-    return _at(check.quantile, np.array(state.bounds)[mine], slower / asked), b""
-
-
-def _place(followed: Bounds, bound: float | None, mine: Places) -> int | None:
-    """Where `bound` is among those of the places `mine`; None where it isn't."""
-    if bound is None:
-        return None
-    place = followed.index(bound)
-    return place if len(mine) == len(followed) else next(iter(np.flatnonzero(mine == place).tolist()), None)
+        return msgspec.structs.replace(state, until_then=shares.pack(seen))
+    bound = _at(check.quantile, np.array(state.bounds)[mine], slower / asked)
+    return msgspec.structs.replace(state, bound=bound, until_then=b"")
 
 
 def fast(state: Latency, rules: Rules) -> bool:
@@ -222,8 +202,8 @@ def how(state: Latency) -> d.Common | None:
     """How the next bet at the quantile's bound will be made; None before there is one."""
     if state.bound is None:
         return None
-    row = state.table[[state.bounds.index(state.bound)]]
-    return d.Common(float(sums.expected(row.T)[0]), float(blocks.tempering(row[0, CHI], row[0, FREEDOM])))
+    row = state.table[state.bounds.index(state.bound)].tolist()
+    return d.Common(common.expected(row[SLOW], row[ASKED]), common.tempering(row[CHI], row[FREEDOM]))
 
 
 def against(state: Latency) -> float:
@@ -251,9 +231,15 @@ def _common(kinds: frozenset[Bounds]) -> Bounds:
 
 @functools.lru_cache(maxsize=256)
 def _places(followed: Bounds, shared: Bounds) -> tuple[Places, Bounds]:
-    """Where the bounds that both have stand in `followed`, and they."""
+    """The bounds that both have, and before them where each of those `followed` stands among them; -1 if it doesn't."""
     both = tuple(bound for bound in followed if bound in shared)
-    return np.array([followed.index(bound) for bound in both], int), both
+    return np.array([both.index(bound) if bound in shared else -1 for bound in followed], np.int64), both
+
+
+@functools.lru_cache(maxsize=256)
+def _warm(stable: int, fresh: tuple[bool, ...]) -> NDArray[np.bool_]:
+    """Of stable's pods and the canary's, which are warm."""
+    return np.array([*[True] * stable, *(not new for new in fresh)], bool)
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ from typing import assert_never
 import msgspec
 
 from davylamp.analysis import counts as c
-from davylamp.analysis import duel, errors, latency, logs, once, others, rules, shares
+from davylamp.analysis import duel, errors, latency, logs, others, rules, shares
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.warmup import counts as counting
 
@@ -66,8 +66,8 @@ class Seen(msgspec.Struct, frozen=True, dict=True):
     def _logs(self) -> tuple[float, float]:
         everything = _everything(self.state)
         match self.state:
-            case errors.Errors(warm=warm):
-                return everything, counting(warm, everything, once.capital(warm.spread))
+            case errors.Errors() as state:
+                return everything, counting(state.warm, everything, state.spread)
             case latency.Latency() as state:
                 return everything, counting(state.warm, everything, state.spread) if state.bounds else 0.0
         return everything, everything

@@ -10,6 +10,7 @@ import numpy as np
 from davylamp.analysis import duel as d
 from davylamp.analysis import shares
 from davylamp.analysis.counts import Feedback, Outcome, Sample, Samples, Value
+from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
 
@@ -65,8 +66,8 @@ def complain(state: Complaints, counts: Feedback, rules: Rules, began: float) ->
     return Complaints(d.meet(state.duel, now, claims(rules), settled=True), b"".join(sorted(known)))
 
 
-def claims(rules: Rules) -> d.Claims:
-    return d.Claims(rules.tolerate, rules.good_enough, None)
+def claims(rules: Rules) -> Claims:
+    return Claims(rules.tolerate, rules.good_enough, 0.0)
 
 
 def in_favour(state: Metric) -> float:

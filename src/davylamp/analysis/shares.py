@@ -51,7 +51,7 @@ MOST_STAKED = 0.98
 
 def pack(logs: Array) -> bytes:
     """Numbers as a state keeps them: bit for bit."""
-    return logs.astype("<f8").tobytes()
+    return logs.astype("<f8", copy=False).tobytes()
 
 
 def unpack(raw: bytes) -> Array:

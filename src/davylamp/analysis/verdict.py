@@ -12,9 +12,10 @@ from typing import assert_never
 
 import msgspec
 
-from davylamp.analysis import duel, errors, forecast, latency, logs, once, others, rules, wording
+from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
 from davylamp.analysis.forecast import Needed
 from davylamp.analysis.look import CheckState, Seen, State, combined
+from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Check, Rules
 
 _COUNTED = (errors.Errors, latency.Latency, others.Complaints)
@@ -267,13 +268,13 @@ def _bound(state: duel.Duel, rule: Rules) -> str:
     """What the canary's failures are known to be, where they are good enough and the interval does not say it."""
     needed = -math.log(rule.false_promotions)
     few, fewer = f"below {100 * rule.harmless:g} %", f"less than {rule.good_enough:g} times stable's"
-    if once.capital(state.better) >= needed:
+    if state.logs[1] >= needed:
         return fewer
-    return few if once.capital(state.harmless) >= needed else f"{few} or {fewer}"
+    return few if state.logs[2] >= needed else f"{few} or {fewer}"
 
 
 def _with_duel(
-    found: Finding, state: duel.Duel, claims: duel.Claims, rule: Rules, common: duel.Common | None = None
+    found: Finding, state: duel.Duel, claims: Claims, rule: Rules, common: duel.Common | None = None
 ) -> Finding:
     ratio = duel.ratio(state.tally)
     low, high = duel.interval(state, 0.05)
@@ -289,7 +290,7 @@ def _with_duel(
     return msgspec.structs.replace(found, to_good=to_good, to_worse=to_worse)
 
 
-def _bounded(state: duel.Duel, claims: duel.Claims, rule: Rules) -> bool:
+def _bounded(state: duel.Duel, claims: Claims, rule: Rules) -> bool:
     return duel.in_favour(state, claims) >= -math.log(rule.false_promotions)
 
 

@@ -32,7 +32,7 @@ import math
 import msgspec
 import numpy as np
 
-from davylamp.analysis import once, shares
+from davylamp.analysis import rare, shares
 from davylamp.analysis.shares import Array
 
 CONFIRMED = 10.0
@@ -95,7 +95,7 @@ def counts(state: Warm, everything: float, spread: float) -> float:
     over all alternatives has made of its stake."""
     if state.failures >= max(_BROKEN * state.requests, 1):
         return everything
-    found = once.either(_MOSTLY + state.learned, _PARTLY + spread)
+    found = rare.either(_MOSTLY + state.learned, _PARTLY + spread)
     enough = found >= math.log(CONFIRMED) and (not state.failures or at_most(state.failures, state.requests) < FEW)
     return everything if enough else min(everything, found)
 
