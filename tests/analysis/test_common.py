@@ -120,7 +120,7 @@ def by_arrays(before: common.Sums, made: common.Interval) -> tuple[common.Sums, 
     if n < n1:
         column[YOUNG, mine] += k1 - k
         column[BESIDE, mine] += k0
-    logs = [float(shares.log_mean(each.ravel())) for each in (own, spread, duel[0], duel[1])]
+    logs = [float(shares.log_mean(each.ravel())) for each in (table[:, :CHI], own, spread, duel[0], duel[1])]
     found = common.Found._make([*logs, n0, n1, n, *(float(each[-1]) for each in (k0, k1, rate, power))])
     return common.Sums(table, spread, duel), found
 

@@ -74,8 +74,9 @@ def test_an_interval_is_added(
 
     made = rare.Interval(k0, k1, n0, n1, k, n, settled, alone, limit or 0.0)
     worse, better, harmless, spread = (shares.pack(one) for one in before)
-    found = rare.after(worse, better, harmless, spread, made, CLAIMS)
-    for raw, logs, mean in zip(found[:4], wanted, (*found.logs, found.aside), strict=True):
+    sums, own_account = rare.after(worse, better, harmless, spread, made, CLAIMS)
+    found = (*sums[:3], own_account.spread)
+    for raw, logs, mean in zip(found, wanted, (*sums.logs, own_account.log), strict=True):
         assert shares.unpack(raw) == near(logs)
         assert mean == near(shares.log_mean(logs))
-    assert found.own == near(shares.log_mean(before[0] + own))
+    assert own_account.worse == near(shares.log_mean(before[0] + own))

@@ -27,7 +27,7 @@ KEPT = 0.9
 """What an interval counts for in what is expected of stable, compared with the next."""
 _MOST, _LEAST, _MOST_EXPECTED = blocks.MOST, blocks.LEAST, blocks.MOST_EXPECTED
 _PRIOR, _UNSEEN = blocks.PRIOR, blocks.UNSEEN
-_NUMBERS = 11
+_NUMBERS = 12
 
 
 class Interval(NamedTuple):
@@ -61,8 +61,9 @@ class Sums(NamedTuple):
 class Found(NamedTuple):
     """What `interval` says beside the sums; the logs are of means over all alternatives (and bounds)."""
 
+    table: float
     own: float
-    """What the log factors of the table, as they were before, have become by bets on warm pods only."""
+    """Of the table's log factors, and of what these, as they were before, have become by bets on warm pods only."""
     spread: float
     worse: float
     better: float
@@ -173,10 +174,11 @@ def interval(
             for i in range(CHI):
                 duel[0][i] += every[i]
                 duel[1][i] += fine[i]
-    numbers[0], numbers[1] = log_mean(own), log_mean([each for row in spread for each in row])
-    numbers[2], numbers[3] = log_mean([duel[0][i] for i in range(CHI)]), log_mean([duel[1][i] for i in range(CHI)])
-    numbers[4], numbers[5], numbers[6] = n0, n1, n
-    numbers[7], numbers[8], numbers[9], numbers[10] = slow0, slow1, rate_there, power_there
+    numbers[1], numbers[2] = log_mean(own), log_mean([each for row in spread for each in row])
+    numbers[0] = numbers[1] if n == n1 else log_mean([row[i] for row in table for i in range(CHI)])
+    numbers[3], numbers[4] = log_mean([duel[0][i] for i in range(CHI)]), log_mean([duel[1][i] for i in range(CHI)])
+    numbers[5], numbers[6], numbers[7] = n0, n1, n
+    numbers[8], numbers[9], numbers[10], numbers[11] = slow0, slow1, rate_there, power_there
 
 
 def block(

@@ -102,7 +102,7 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, sums: Sums | 
     if sums is None:
         assert now.common is None
         made = Interval(now.k0, now.k1, now.n0, now.n1, now.k1, now.n1, settled, now.alone, limit(duel.tally, claims))
-        sums = rare.after(duel.worse, duel.better, duel.harmless, duel.worse, made, claims)
+        sums, _ = rare.after(duel.worse, duel.better, duel.harmless, duel.worse, made, claims)
     counts, low, high = (now.k0, now.k1, now.n0, now.n1), duel.low, duel.high
     if low and not now.alone:
         low = _limits(low, speaks_against(*counts, TAUS, now.common, coarse=True))

@@ -45,16 +45,16 @@ def look(state: Errors, found: Events, rules: Rules, *, fast: Callable[[], bool]
     k1, n1 = _sum(found.canary)
     k, n = _sum([pod for pod in found.canary if pod not in cold]) if cold else (k1, n1)
     now = d.Round(n0, n1, k0, k1, found.end - found.start, alone=alone)
-    learned, spread, sums = 0.0, account.spread, None
+    sums = own = None
     if n1 and (n0 or alone):
         limit = d.limit(duel.tally, stakes) if alone else 0.0
         made = rare.Interval(k0, k1, n0, n1, k, n, not fresh, alone, limit)
-        sums = rare.after(duel.worse, duel.better, duel.harmless, spread, made, stakes)
-        learned, spread = sums.own - duel.logs[0], sums.spread
+        sums, own = rare.after(duel.worse, duel.better, duel.harmless, account.spread, made, stakes)
+    learned, spread = (own.worse - duel.logs[0], own.spread) if own else (0.0, account.spread)
     account = bet(account, learned, spread, *_sum(fresh))
     after = Errors(d.meet(duel, now, stakes, settled=not fresh, sums=sums), account)
-    if sums is not None:
-        after.__dict__["spread"] = sums.aside  # need not be computed again
+    if own is not None:
+        after.__dict__["spread"] = own.log  # need not be computed again
     return after, tuple([pod.pod for pod in cold])
 
 

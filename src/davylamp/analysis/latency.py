@@ -162,14 +162,12 @@ def _bet(state: Latency, made: common.Interval, seconds: float, rules: Rules) ->
     if made.place >= 0 and made.columns[made.place] >= 0:
         this = d.Round(n0, n1, int(found.k0), int(found.k1), seconds, d.Common(found.rate, found.power))
         worse, better = shares.pack(sums.duel[0]), shares.pack(sums.duel[1])
-        its = rare.Sums(worse, better, duel.harmless, b"", (found.worse, found.better, 0.0), 0.0, 0.0)
+        its = rare.Sums(worse, better, duel.harmless, (found.worse, found.better, 0.0))
         duel = d.meet(duel, this, claims(rules), settled=n == n1, sums=its)
     beside = state.beside + (n0 if n < n1 else 0)
     after = Latency(state.bounds, shares.pack(sums.table), state.bound, state.until_then, duel, account, beside)
     # Nothing of these need be computed again.
-    after.__dict__.update(sums=sums, spread=found.spread)
-    if n == n1:
-        after.__dict__["capital"] = found.own  # the same bets
+    after.__dict__.update(sums=sums, capital=found.table, spread=found.spread)
     return after
 
 

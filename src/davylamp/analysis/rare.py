@@ -55,30 +55,37 @@ class Claims(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of log factors, packed (`shares.pack`); those of the first three are against the claims."""
+    """Of log factors against the claims, packed (`shares.pack`)."""
 
     worse: bytes
     better: bytes
     harmless: bytes
-    spread: bytes
-    """What the warm pods' account has spread over the alternatives (`warmup`)."""
     logs: tuple[float, float, float]
-    """Of the means of the first three, and"""
-    aside: float
-    """of that one; and"""
-    own: float
-    """of that of `worse` as it was before, after the bets on warm pods only."""
+    """Of the means of these."""
+
+
+class Account(NamedTuple):
+    """The warm pods' (`warmup`)."""
+
+    spread: bytes
+    """What it has spread over the alternatives; and the log"""
+    log: float
+    """of the mean of that, and"""
+    worse: float
+    """of that of the log factors of all pods as they were before, after the bets on warm ones only."""
 
 
 Kernel = Callable[[bytes, Interval, Claims], tuple[bytes, list[float]]]
 """`interval` of packed sums; the result and its `logs`."""
 
 
-def after(worse: bytes, better: bytes, harmless: bytes, spread: bytes, made: Interval, claims: Claims) -> Sums:
+def after(
+    worse: bytes, better: bytes, harmless: bytes, spread: bytes, made: Interval, claims: Claims
+) -> tuple[Sums, Account]:
     """The sums after an interval in which both versions served, or the canary had all of the requests."""
     raw, (one, other, third, aside, own) = _kernel[0](b"".join((worse, better, harmless, spread)), made, claims)
     a, b, c = 8 * _KINDS, 8 * _HARMLESS, 8 * _SPREAD
-    return Sums(raw[:a], raw[a:b], raw[b:c], raw[c:], (one, other, third), aside, own)
+    return Sums(raw[:a], raw[a:b], raw[b:c], (one, other, third)), Account(raw[c:], aside, own)
 
 
 def plain(before: bytes, made: Interval, claims: Claims) -> tuple[bytes, list[float]]:
@@ -122,7 +129,7 @@ def interval(
     good_enough: float,
     harmless: float,
 ) -> None:
-    """Add to the `sums`, those of `Sums` one after the other; `logs` become those of the four means, and `own`."""
+    """Add to the sums, here all four one after the other; `logs` become those of `Sums` and of `Account`."""
     same = k == k1 and n == n1
     if alone:
         every = above(k1, n1, limit)
