@@ -138,11 +138,12 @@ def interval(
             n0, fewest = n0 + asked, min(fewest, asked)
         else:
             n1, n = n1 + asked, n + asked * warm[pod]
-    own: list[float] = []
+    own = [0.0] * (CHI * len(columns))
     for at in range(len(columns)):
         row, column = table[at], columns[at]
         if column < 0:
-            own.extend([row[i] for i in range(CHI)])
+            for i in range(CHI):
+                own[at * CHI + i] = row[i]
             continue
         k0, k1, k, squares = 0.0, 0.0, 0.0, 0.0
         for pod in range(pods):
@@ -157,8 +158,8 @@ def interval(
         rate, power = expected(row[SLOW], row[ASKED]), tempering(row[CHI], row[FREEDOM])
         every = block(k0, k1, n0, n1, tolerate, rate, power, WORSE)
         sure = every if n == n1 else block(k0, k, n0, n, tolerate, rate, power, WORSE)
-        own.extend([row[i] + sure[i] for i in range(CHI)])
         for i in range(CHI):
+            own[at * CHI + i] = row[i] + sure[i]
             row[i] += every[i]
             spread[at][i] += sure[i]
         row[MORE] += k1 * (n0 / (n0 + n1))
@@ -174,9 +175,9 @@ def interval(
             for i in range(CHI):
                 duel[0][i] += every[i]
                 duel[1][i] += fine[i]
-    numbers[1], numbers[2] = log_mean(own), log_mean([each for row in spread for each in row])
-    numbers[0] = numbers[1] if n == n1 else log_mean([row[i] for row in table for i in range(CHI)])
-    numbers[3], numbers[4] = log_mean([duel[0][i] for i in range(CHI)]), log_mean([duel[1][i] for i in range(CHI)])
+    numbers[1], numbers[2] = log_mean(own), log_mean_of(spread)
+    numbers[0] = numbers[1] if n == n1 else log_mean_of(table)
+    numbers[3], numbers[4] = log_mean(duel[0]), log_mean(duel[1])
     numbers[5], numbers[6], numbers[7] = n0, n1, n
     numbers[8], numbers[9], numbers[10], numbers[11] = slow0, slow1, rate_there, power_there
 
@@ -194,8 +195,9 @@ def block(
     null = max(expected, _LEAST)
     odds, slow0, twice = null / (1 - null), n0 * rate, 4 * n0 * n1 * (tau - 1)
     most, away0 = tau * slow0 + n0 + n1 * tau, n0 * (1 - expected) + n1 * tau
-    found = []
-    for rho in against:
+    found = [0.0] * len(against)
+    for at in range(len(against)):
+        rho = against[at]
         canary = odds * rho / (1 + odds * rho)
         slow1 = n1 * canary
         away = away0 - slow1
@@ -203,8 +205,20 @@ def block(
         near = 2 * (slow0 + slow1) / (most + slow1 + (math.sqrt(square) if square > 0 else 0.0))
         likely = k1 * math.log(canary / (tau * near)) + (n1 - k1) * math.log((1 - canary) / (1 - tau * near))
         likely += k0 * math.log(rate / near) + (n0 - k0) * math.log((1 - rate) / (1 - near))
-        found.append(min(likely / power, _MOST))
+        found[at] = min(likely / power, _MOST)
     return found
+
+
+def log_mean_of(rows: Sequence[Sequence[float]]) -> float:
+    """As `shares.log_mean`, of the log factors that several rows begin with."""
+    top, total = rows[0][0], 0.0
+    for row in rows:
+        for i in range(CHI):
+            top = max(top, row[i])
+    for row in rows:
+        for i in range(CHI):
+            total += math.exp(row[i] - top)
+    return top + math.log(total / (CHI * len(rows)))
 
 
 def dispersion(slow: float, asked: float, squares: float, fewest: float, pods: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ _COMMON = (
 )
 _INNER = (
     *(rare.worse, rare.better, rare._bets, rare.below, rare.above, rare.log_mean),
-    *(common.block, common.dispersion, common.tempering, common.expected),
+    *(common.block, common.dispersion, common.tempering, common.expected, common.log_mean_of),
 )
 
 

@@ -165,8 +165,12 @@ def sides(counts: Counts) -> tuple[bool, bool]:
     return both, both
 
 
-def _served(pods: tuple[Pod | Histogram, ...]) -> bool:
-    return any(pod.requests if isinstance(pod, Pod) else any(pod.counts) for pod in pods)
+def _served(pods: tuple[Pod, ...] | tuple[Histogram, ...]) -> bool:
+    return any(map(_asked, pods))
+
+
+def _asked(pod: Pod | Histogram) -> bool:
+    return pod.requests > 0 if isinstance(pod, Pod) else any(pod.counts)
 
 
 def validate(counts: Counts) -> None:
@@ -176,9 +180,14 @@ def validate(counts: Counts) -> None:
     if counts.end <= counts.start:
         raise ValueError(f"end: {counts.end} is not after start {counts.start}")
     match counts:
-        case Events() | Latencies():
-            _each("stable", counts.stable)
-            _each("canary", counts.canary)
+        case Events():
+            if not (_plain_events(counts.stable) and _plain_events(counts.canary)):
+                _each("stable", counts.stable)
+                _each("canary", counts.canary)
+        case Latencies():
+            if not (_plain_latencies(counts.stable) and _plain_latencies(counts.canary)):
+                _each("stable", counts.stable)
+                _each("canary", counts.canary)
         case Logs():
             _numbers(counts, "stable_pods", "canary_pods", "stable_requests", "canary_requests")
             _unique("templates", (template.id for template in counts.templates))
@@ -204,10 +213,7 @@ def validate(counts: Counts) -> None:
 
 
 def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
-    if len({pod.pod for pod in pods}) < len(pods):
-        _unique(side, (pod.pod for pod in pods))
-    if _plain(pods):
-        return
+    _unique(side, (pod.pod for pod in pods))
     for index, pod in enumerate(pods):
         where = f"{side}[{index}] ({pod.pod})"
         if pod.age is not None and not pod.age >= 0:
@@ -218,23 +224,32 @@ def _each(side: str, pods: tuple[Pod | Histogram, ...]) -> None:
             _histogram(where, pod)
 
 
-def _plain(pods: tuple[Pod | Histogram, ...]) -> bool:
+def _plain_events(pods: tuple[Pod, ...]) -> bool:
     """Whether all are in order at first sight, as they nearly always are."""
-    bounds: tuple[float, ...] = ()
+    names = set()
     for pod in pods:
-        if not (pod.age is None or pod.age >= 0):
+        age, requests, failures = pod.age, pod.requests, pod.failures
+        if not (type(requests) is type(failures) is int and 0 <= failures <= requests and (age is None or age >= 0)):
             return False
-        if isinstance(pod, Pod):
-            if not (type(pod.requests) is type(pod.failures) is int and 0 <= pod.failures <= pod.requests):
-                return False
-            continue
-        if pod.bounds != bounds:
+        names.add(pod.pod)
+    return len(names) == len(pods)
+
+
+def _plain_latencies(pods: tuple[Histogram, ...]) -> bool:
+    """As `_plain_events`."""
+    names, bounds, buckets = set(), None, 0
+    for pod in pods:
+        age, counts = pod.age, pod.counts
+        if pod.bounds is not bounds:
             bounds = pod.bounds
+            buckets = len(bounds) + 1
             if not _rising(bounds):
                 return False
-        if not (len(pod.counts) == len(bounds) + 1 and type(sum(pod.counts)) is int and min(pod.counts) >= 0):
+        in_order = len(counts) == buckets and min(counts) >= 0 and type(sum(counts)) is int
+        if not (in_order and (age is None or age >= 0)):
             return False
-    return True
+        names.add(pod.pod)
+    return len(names) == len(pods)
 
 
 @functools.lru_cache(maxsize=256)

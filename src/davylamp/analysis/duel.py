@@ -98,7 +98,9 @@ def meet(duel: Duel, now: Round, claims: Claims, *, settled: bool, sums: Sums | 
     """
     tally = count(duel.tally, now)
     if not (now.n1 > 0 and (now.n0 > 0 or now.alone)):
-        return msgspec.structs.replace(duel, tally=tally)
+        after = msgspec.structs.replace(duel, tally=tally)
+        after.__dict__.update(duel.__dict__)  # the same sums
+        return after
     if sums is None:
         assert now.common is None
         made = Interval(now.k0, now.k1, now.n0, now.n1, now.k1, now.n1, settled, now.alone, limit(duel.tally, claims))

@@ -103,7 +103,7 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     stable = [pod for pod in found.stable if any(pod.counts)]
     canary = [pod for pod in found.canary if any(pod.counts)]
     pods = [*stable, *canary]
-    shared = _common(frozenset([pod.bounds for pod in pods]))
+    shared = _shared(pods)
     if stable and canary and not shared:
         raise Unusable("stable and canary have no bucket bound in common")
     fresh = [young(pod.age, rules.warm_up) for pod in canary]
@@ -111,7 +111,9 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     seconds = found.end - found.start
     if not stable:
         now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, seconds)
-        return msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False)), cold
+        after = msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False))
+        after.__dict__.update(state.__dict__)  # the same sums
+        return after, cold
     if not state.bounds or not (_places(state.bounds, shared)[1] or state.table[:, [MORE, LESS]].any()):
         state = _follow(state, shared, pods)
     columns, bounds = _places(state.bounds, shared)
@@ -138,7 +140,7 @@ def brought(state: Latency, found: Latencies, rules: Rules) -> Brought:
     """What `found` brought to the `state` that it led to."""
     stable = [pod for pod in found.stable if any(pod.counts)]
     canary = [pod for pod in found.canary if any(pod.counts)]
-    shared = _common(frozenset(pod.bounds for pod in [*stable, *canary])) if stable else ()
+    shared = _shared([*stable, *canary]) if stable else ()
     bounds = tuple(bound for bound in state.bounds if bound in shared)
     old, new = (_slower(pods, bounds) for pods in (stable, canary))
     fresh = np.array([young(pod.age, rules.warm_up) for pod in canary], bool)
@@ -222,6 +224,12 @@ def _by_bound(state: Latency) -> Array:
     return shares.log_mean(state.table[:, :CHI])
 
 
+def _shared(pods: list[Histogram]) -> Bounds:
+    """The bounds that all have in common. Nearly always all are the same tuple, which is then hashed once."""
+    kinds = {id(pod.bounds): pod.bounds for pod in pods}
+    return _common(frozenset(kinds.values()))
+
+
 @functools.lru_cache(maxsize=256)
 def _common(kinds: frozenset[Bounds]) -> Bounds:
     return tuple(sorted(set.intersection(*(set(bounds) for bounds in kinds)))) if kinds else ()
@@ -253,7 +261,7 @@ def _slower(pods: list[Histogram], bounds: Bounds) -> Array:
     if not pods:
         return np.zeros((0, len(bounds) + 1))
     own = pods[0].bounds
-    if all(pod.bounds == own for pod in pods):
+    if [pod.bounds for pod in pods].count(own) == len(pods):
         return np.array([pod.counts for pod in pods], float) @ _above(own, bounds)
     return np.stack([np.array(pod.counts, float) @ _above(pod.bounds, bounds) for pod in pods])
 

@@ -63,31 +63,20 @@ class Seen(msgspec.Struct, frozen=True, dict=True):
     of a version is a measurement."""
 
     @functools.cached_property
-    def _logs(self) -> tuple[float, float]:
-        everything = _everything(self.state)
-        match self.state:
-            case errors.Errors() as state:
-                return everything, counting(state.warm, everything, state.spread)
-            case latency.Latency() as state:
-                return everything, counting(state.warm, everything, state.spread) if state.bounds else 0.0
-        return everything, everything
-
-    @property
     def everything(self) -> float:
         """Log evidence that the canary is worse, by this check alone and all pods, also those that are warming up. 0 is
         none; thresholds and outcomes have none."""
-        return self._logs[0]
+        return _everything(self.state)
 
-    @property
+    @functools.cached_property
     def evidence(self) -> float:
         """As much of that as counts."""
-        return self._logs[1]
+        return _counting(self.state, self.everything)
 
     @property
     def aside(self) -> float:
         """Log evidence of all pods, where some of it does not count yet since they were warming up; 0 elsewhere."""
-        everything, evidence = self._logs
-        return everything if everything > evidence + 1e-9 else 0.0
+        return self.everything if self.everything > self.evidence + 1e-9 else 0.0
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -135,14 +124,14 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
     check = rule.by_name.get(name)
     if check is None or name not in state.checks:
         raise ValueError(f"check {name!r}: there is none; there are {', '.join(state.checks)}")
-    seen = state.checks[name]
+    seen, start, end = state.checks[name], counts.start, counts.end
     c.validate(counts)
     try:
-        if seen.until is not None and counts.start < seen.until - 1e-6:
-            again = "was counted already" if counts.end <= seen.until + 1e-6 else "overlaps one that was counted"
-            raise latency.Unusable(f"the interval from {counts.start:.3f} to {counts.end:.3f} {again}")
-        if counts.start < state.began - 1e-6:
-            raise latency.Unusable(f"the interval began at {counts.start:.3f}, before the canary at {state.began:.3f}")
+        if seen.until is not None and start < seen.until - 1e-6:
+            again = "was counted already" if end <= seen.until + 1e-6 else "overlaps one that was counted"
+            raise latency.Unusable(f"the interval from {start:.3f} to {end:.3f} {again}")
+        if start < state.began - 1e-6:
+            raise latency.Unusable(f"the interval began at {start:.3f}, before the canary at {state.began:.3f}")
         after, cold = _step(seen.state, counts, check, rule, state)
     except latency.Unusable as problem:
         note = msgspec.structs.replace(seen, note=str(problem)[:_NOTE], missed=seen.missed + 1)
@@ -151,17 +140,19 @@ def look(state: State, rule: Rules, name: str, counts: c.Counts) -> State:
     measured, compared = c.sides(counts)
     now = Seen(
         after,
-        counts.end,
+        end,
         seen.pods if pods is None else pods,
-        _left_out(seen.cold, cold, counts),
-        data=counts.end if compared else seen.data,
-        every=counts.end - counts.start,
+        _left_out(seen.cold, cold, counts) if cold else seen.cold,
+        data=end if compared else seen.data,
+        every=end - start,
         missed=0 if measured else seen.missed + 1,
     )
+    everything = _everything(after)
+    now.__dict__.update(everything=everything, evidence=_counting(after, everything))  # as they would be computed
     checks = state.checks | {name: now}
     crossed = state.crossed
     if crossed is None and (now.evidence > seen.evidence or not rules.statistical(check)):  # by less it can't cross
-        crossed = _crossing(checks, rule, counts.end)
+        crossed = _crossing(checks, rule, end)
     return State(state.began, checks, crossed)
 
 
@@ -195,6 +186,15 @@ def _everything(state: CheckState) -> float:
         case others.Threshold() | others.Judged():
             return 0.0
     assert_never(state)
+
+
+def _counting(state: CheckState, everything: float) -> float:
+    match state:
+        case errors.Errors():
+            return counting(state.warm, everything, state.spread)
+        case latency.Latency():
+            return counting(state.warm, everything, state.spread) if state.bounds else 0.0
+    return everything
 
 
 def combined(checks: dict[str, Seen], rule: Rules) -> tuple[float, str]:
@@ -265,8 +265,6 @@ def _pods(counts: c.Counts) -> int | None:
 
 
 def _left_out(cold: Cold, pods: tuple[str, ...], counts: c.Counts) -> Cold:
-    if not pods:
-        return cold
     requests, failures = cold.requests, cold.failures
     if isinstance(counts, c.Events):
         mine = [pod for pod in counts.canary if pod.pod in pods]

@@ -186,8 +186,12 @@ def above(k: float, n: float, limit: float) -> list[float]:
 
 def log_mean(logs: Sequence[float]) -> float:
     """As `shares.log_mean`, of a few numbers."""
-    top = max(logs)
-    return top + math.log(sum([math.exp(each - top) for each in logs]) / len(logs))
+    top, total = logs[0], 0.0
+    for each in logs:
+        top = max(top, each)
+    for each in logs:
+        total += math.exp(each - top)
+    return top + math.log(total / len(logs))
 
 
 def either(one: float, other: float) -> float:
