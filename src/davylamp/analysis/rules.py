@@ -60,6 +60,12 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return {check.name: check for check in self.checks}
 
     @functools.cached_property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the checks that are blind where nothing is measured. Of users nobody knows whether they would
+        complain."""
+        return tuple(check.name for check in self.checks if check.kind != "feedback")
+
+    @functools.cached_property
     def decided(self) -> tuple[Check, ...]:
         """Those that need no evidence: thresholds and outcomes."""
         return tuple(check for check in self.checks if not statistical(check))
@@ -69,15 +75,15 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """Logs of `weights`."""
         return {name: math.log(weight) for name, weight in weights(self).items()}
 
+    @functools.cached_property
+    def sure(self) -> float:
+        """Log of the evidence from which a check is content."""
+        return -math.log(self.false_promotions)
+
 
 def statistical(check: Check) -> bool:
     """Whether the check uses some of the budget of false alarms."""
     return check.kind in _WEIGHTS
-
-
-def measured(check: Check) -> bool:
-    """Whether the check is blind where nothing is measured. Of users nobody knows whether they would complain."""
-    return check.kind != "feedback"
 
 
 def weights(rules: Rules) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from davylamp.analysis import duel, errors, forecast, latency, logs, others, rules, wording
+from davylamp.analysis import duel, errors, forecast, latency, logs, others, wording
 from davylamp.analysis.forecast import Needed
 from davylamp.analysis.look import CheckState, Seen, State, combined
 from davylamp.analysis.rare import Claims
@@ -103,7 +103,8 @@ def tense(state: State) -> bool:
     """Whether the next interval may decide, so that it should be a short one."""
     if state.crossed:
         return False
-    return any(max(seen.evidence, _pending(seen)) >= _WORTH for seen in state.checks.values())
+    some = [seen for seen in state.checks.values() if seen.everything >= _WORTH]
+    return any(max(seen.evidence, _pending(seen)) >= _WORTH for seen in some)
 
 
 def _pending(seen: Seen) -> float:
@@ -128,13 +129,12 @@ def _undecided(state: CheckState) -> bool:
 
 def missed(state: State, rule: Rules) -> bool:
     """Whether the newest look at a check has brought no measurement."""
-    return any(state.checks[check.name].missed for check in rule.checks if rules.measured(check))
+    return any(state.checks[name].missed for name in rule.measured)
 
 
 def blind(state: State, rule: Rules, now: float) -> bool:
     """Whether a check that needs data has none."""
-    needed = [state.checks[check.name] for check in rule.checks if rules.measured(check)]
-    return any(without_data(seen, rule, now) for seen in needed)
+    return any(without_data(state.checks[name], rule, now) for name in rule.measured)
 
 
 def without_data(seen: Seen, rule: Rules, now: float) -> bool:
@@ -162,8 +162,7 @@ def _uncompared(state: CheckState) -> bool:
 
 def _awaited(state: State, rule: Rules, findings: tuple[Finding, ...], now: float) -> str:
     """The check that will take longest to be content."""
-    needed = {check.name for check in rule.checks if rules.measured(check)}
-    dark = {name for name in needed if without_data(state.checks[name], rule, now)}
+    dark = {name for name in rule.measured if without_data(state.checks[name], rule, now)}
     waiting = [finding for finding in findings if not finding.good]
     return max(waiting, key=lambda f: (f.check in dark, _left(f, state.checks[f.check].state))).check
 
@@ -221,7 +220,7 @@ def _content(check: Check, state: CheckState, rule: Rules) -> bool:
         case others.Complaints():
             return min(state.duel.tally.requests) > 0
         case others.Metric():
-            return others.in_favour(state) >= -math.log(rule.false_promotions)
+            return others.in_favour(state) >= rule.sure
         case others.Threshold():
             return state.inside >= check.times
         case others.Judged():
@@ -266,11 +265,10 @@ def _below(limits: tuple[float | None, float | None], ratio: float) -> bool:
 
 def _bound(state: duel.Duel, rule: Rules) -> str:
     """What the canary's failures are known to be, where they are good enough and the interval does not say it."""
-    needed = -math.log(rule.false_promotions)
     few, fewer = f"below {100 * rule.harmless:g} %", f"less than {rule.good_enough:g} times stable's"
-    if state.logs[1] >= needed:
+    if state.logs[1] >= rule.sure:
         return fewer
-    return few if state.logs[2] >= needed else f"{few} or {fewer}"
+    return few if state.logs[2] >= rule.sure else f"{few} or {fewer}"
 
 
 def _with_duel(
@@ -291,7 +289,7 @@ def _with_duel(
 
 
 def _bounded(state: duel.Duel, claims: Claims, rule: Rules) -> bool:
-    return duel.in_favour(state, claims) >= -math.log(rule.false_promotions)
+    return duel.in_favour(state, claims) >= rule.sure
 
 
 def _waiting(found: Finding, seen: Seen, rule: Rules, now: float) -> str:

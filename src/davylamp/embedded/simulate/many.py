@@ -19,7 +19,7 @@ CHUNK = 2
 """Runs that a process takes at once."""
 MANY = 20
 """Runs from which it pays that there is a compiler to begin with."""
-GARBAGE = (20_000, 20, 50)
+GARBAGE = (100_000, 20, 50)
 """Objects more than before until a process looks for cycles; see `gc.set_threshold`."""
 
 
