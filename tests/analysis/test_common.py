@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple, fields
 from numpy.typing import ArrayLike
 
 from davylamp.analysis import blocks, common, shares
@@ -90,7 +91,7 @@ def situation(
 
 def by_arrays(before: common.Sums, made: common.Interval) -> tuple[common.Sums, common.Found]:
     """The same by the formulas of `blocks`."""
-    table, spread, duel = (each.copy() for each in before)
+    table, spread, duel = (each.copy() for each in astuple(before))
     mine = np.flatnonzero(made.columns >= 0)
     old, new = made.slower[: made.stable], made.slower[made.stable :]
     sides = (old.sum(0), new.sum(0), new[made.warm[made.stable :]].sum(0))
@@ -121,7 +122,7 @@ def by_arrays(before: common.Sums, made: common.Interval) -> tuple[common.Sums, 
         column[YOUNG, mine] += k1 - k
         column[BESIDE, mine] += k0
     logs = [float(shares.log_mean(each.ravel())) for each in (table[:, :CHI], own, spread, duel[0], duel[1])]
-    found = common.Found._make([*logs, n0, n1, n, *(float(each[-1]) for each in (k0, k1, rate, power))])
+    found = common.Found(*[*logs, n0, n1, n, *(float(each[-1]) for each in (k0, k1, rate, power))])
     return common.Sums(table, spread, duel), found
 
 
@@ -134,11 +135,10 @@ def by_arrays(before: common.Sums, made: common.Interval) -> tuple[common.Sums, 
 )
 def test_an_interval_is_added(seed: int, stable: int, canary: float, young: bool, intervals: int) -> None:
     before, made = situation(seed, stable, canary, young, intervals)
-    kept = [each.copy() for each in before]
-    (sums, found), wanted = common.after(before, made, TOLERATE, GOOD_ENOUGH), by_arrays(before, made)
-    for name, one, other in zip(common.Sums._fields, sums, wanted[0], strict=True):
-        assert one == near(other), name
-    for name, number, right in zip(common.Found._fields, found, wanted[1], strict=True):
-        assert number == near(right), name
-    for one, other in zip(before, kept, strict=True):
+    kept = [each.copy() for each in astuple(before)]
+    found, wanted = common.after(before, made, TOLERATE, GOOD_ENOUGH), by_arrays(before, made)
+    for one, other in zip(found, wanted, strict=True):
+        for field in fields(one):
+            assert getattr(one, field.name) == near(getattr(other, field.name)), field.name
+    for one, other in zip(astuple(before), kept, strict=True):
         assert np.array_equal(one, other), "what was before stays"

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 
 from davylamp.analysis import common, compiled, rare, shares
 from tests.analysis.test_common import GOOD_ENOUGH, TOLERATE, situation
@@ -30,8 +31,9 @@ def test_compiled_they_say_the_same(kernels: tuple[rare.Kernel, common.Kernel]) 
     for seed in range(50):
         before, made = situation(seed, 1 + seed % 4, 0.1, seed % 3 == 0, seed % 5)
         found, wanted = (kernel(before, made, TOLERATE, GOOD_ENOUGH) for kernel in (many, common.plain))
-        for one, other in zip((*found[0], *found[1]), (*wanted[0], *wanted[1]), strict=True):
-            assert one == pytest.approx(other, rel=1e-9, abs=1e-9, nan_ok=True)
+        for one, other in zip(found, wanted, strict=True):
+            for number, right in zip(astuple(one), astuple(other), strict=True):
+                assert number == pytest.approx(right, rel=1e-9, abs=1e-9, nan_ok=True)
         draw = np.random.default_rng(seed)
         n0, n1, n = np.sort(draw.integers(1, 1000, 3))[::-1].tolist()
         k0, k1, k = (int(draw.integers(0, each // 2 + 1)) for each in (n0, n1, n))

@@ -75,7 +75,7 @@ def test_an_interval_is_added(
     made = rare.Interval(k0, k1, n0, n1, k, n, settled, alone, limit or 0.0)
     worse, better, harmless, spread = (shares.pack(one) for one in before)
     sums, own_account = rare.after(worse, better, harmless, spread, made, CLAIMS)
-    found = (*sums[:3], own_account.spread)
+    found = (sums.worse, sums.better, sums.harmless, own_account.spread)
     for raw, logs, mean in zip(found, wanted, (*sums.logs, own_account.log), strict=True):
         assert shares.unpack(raw) == near(logs)
         assert mean == near(shares.log_mean(logs))

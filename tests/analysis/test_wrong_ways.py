@@ -149,5 +149,5 @@ def test_the_simulations_of_good_latency_compute_what_a_release_does() -> None:
             ]
             found = c.Latencies(10.0 * t, 10.0 * t + 10, sides[0], sides[1])
             state, _ = latency.look(state, found, rules.checks[0], rules)
-            assert duel.in_favour(state.duel, latency.claims(rules)) == pytest.approx(simulated[run, t], abs=1e-6)
+            assert duel.in_favour(state.duel, rules.ratios) == pytest.approx(simulated[run, t], abs=1e-6)
         assert state.bound is not None

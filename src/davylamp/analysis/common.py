@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +47,7 @@ class Interval(NamedTuple):
     """Which of these bounds is that at the quantile; -1 where it is not known or has no column."""
 
 
-class Sums(NamedTuple):
+class Sums(msgspec.Struct, frozen=True):
     """At all bounds that are followed (rows)."""
 
     table: Array
@@ -58,7 +59,7 @@ class Sums(NamedTuple):
     bound at the quantile."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """What `interval` says beside the sums; the logs are of means over all alternatives (and bounds)."""
 
     table: float
@@ -90,8 +91,7 @@ def after(before: Sums, made: Interval, tolerate: float, good_enough: float) -> 
 
 
 def plain(before: Sums, made: Interval, tolerate: float, good_enough: float) -> tuple[Sums, Found]:
-    table, spread, duel = (each.tolist() for each in before)
-    numbers = [0.0] * _NUMBERS
+    table, spread, duel, numbers = before.table.tolist(), before.spread.tolist(), before.duel.tolist(), [0.0] * _NUMBERS
     slower, warm, columns = made.slower.tolist(), made.warm.tolist(), made.columns.tolist()
     interval(table, spread, duel, numbers, slower, made.stable, warm, columns, made.place, tolerate, good_enough)
     return Sums(np.array(table), np.array(spread), np.array(duel)), Found(*numbers)
@@ -101,7 +101,7 @@ def calling(inner: Callable[..., None]) -> Kernel:
     """As `plain`, by `inner`: `interval`, compiled."""
 
     def kernel(before: Sums, made: Interval, tolerate: float, good_enough: float) -> tuple[Sums, Found]:
-        table, spread, duel, numbers = before[0].copy(), before[1].copy(), before[2].copy(), np.empty(_NUMBERS)
+        table, spread, duel, numbers = before.table.copy(), before.spread.copy(), before.duel.copy(), np.empty(_NUMBERS)
         inner(table, spread, duel, numbers, *made, tolerate, good_enough)
         return Sums(table, spread, duel), Found(*numbers.tolist())
 

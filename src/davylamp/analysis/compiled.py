@@ -10,6 +10,7 @@ import contextlib
 import functools
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from davylamp.analysis import common, rare, shares
@@ -73,5 +74,6 @@ def said(few: rare.Kernel, many: common.Kernel) -> Array:
     for warm in (True, False):
         counted = common.Interval(slower, 2, np.array([True, True, warm]), columns, 3)
         sums, found = many(before, counted, claims.tolerate, claims.good_enough)
-        numbers += [*(each.ravel() for each in sums), np.array(found)]
+        numbers += [each.ravel() for each in msgspec.structs.astuple(sums)]
+        numbers.append(np.array(msgspec.structs.astuple(found)))
     return np.concatenate(numbers)

@@ -10,7 +10,6 @@ import msgspec
 from davylamp.analysis import duel as d
 from davylamp.analysis import rare, shares
 from davylamp.analysis.counts import Events, Pod
-from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Rules
 from davylamp.analysis.warmup import Warm, bet, warm, young
 
@@ -30,14 +29,10 @@ def begin() -> Errors:
     return Errors(d.begin())
 
 
-def claims(rules: Rules) -> Claims:
-    return Claims(rules.tolerate, rules.good_enough, rules.harmless)
-
-
 def look(state: Errors, found: Events, rules: Rules, *, fast: Callable[[], bool]) -> tuple[Errors, tuple[str, ...]]:
     """The state after the counts `found`, and the pods that are not known to be warm. `fast` says whether the canary's
     young pods have been seen to be no slower than stable's; asked where there are some."""
-    duel, account, stakes, alone = state.duel, state.warm, claims(rules), found.alone
+    duel, account, stakes, alone = state.duel, state.warm, rules.claims, found.alone
     fresh = [pod for pod in found.canary if young(pod.age, rules.warm_up)]
     no_slower = bool(fresh) and fast()
     cold = [pod for pod in fresh if not warm(account, pod.age, rules.warm_up, fast=no_slower)]

@@ -23,7 +23,6 @@ from davylamp.analysis import blocks, common, rare, shares
 from davylamp.analysis import duel as d
 from davylamp.analysis.common import ASKED, BESIDE, CHI, FREEDOM, LESS, MORE, SLOW, WIDTH, YOUNG
 from davylamp.analysis.counts import Histogram, Latencies
-from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
 from davylamp.analysis.warmup import Warm, bet, no_slower, young
@@ -91,10 +90,6 @@ def begin() -> Latency:
     return Latency()
 
 
-def claims(rules: Rules) -> Claims:
-    return Claims(rules.tolerate, rules.good_enough, 0.0)
-
-
 def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[Latency, tuple[str, ...]]:
     """The state after the counts `found`, and the pods that are not known to be warm.
 
@@ -111,7 +106,7 @@ def look(state: Latency, found: Latencies, check: Check, rules: Rules) -> tuple[
     seconds = found.end - found.start
     if not stable:
         now = d.Round(0, sum([sum(pod.counts) for pod in canary]), 0, 0, seconds)
-        after = msgspec.structs.replace(state, duel=d.meet(state.duel, now, claims(rules), settled=False))
+        after = msgspec.structs.replace(state, duel=d.meet(state.duel, now, rules.ratios, settled=False))
         after.__dict__.update(state.__dict__)  # the same sums
         return after, cold
     if not state.bounds or not (_places(state.bounds, shared)[1] or state.table[:, [MORE, LESS]].any()):
@@ -165,7 +160,7 @@ def _bet(state: Latency, made: common.Interval, seconds: float, rules: Rules) ->
         this = d.Round(n0, n1, int(found.k0), int(found.k1), seconds, d.Common(found.rate, found.power))
         worse, better = shares.pack(sums.duel[0]), shares.pack(sums.duel[1])
         its = rare.Sums(worse, better, duel.harmless, (found.worse, found.better, 0.0))
-        duel = d.meet(duel, this, claims(rules), settled=n == n1, sums=its)
+        duel = d.meet(duel, this, rules.ratios, settled=n == n1, sums=its)
     beside = state.beside + (n0 if n < n1 else 0)
     after = Latency(state.bounds, shares.pack(sums.table), state.bound, state.until_then, duel, account, beside)
     # Nothing of these need be computed again.

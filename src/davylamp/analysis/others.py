@@ -10,7 +10,6 @@ import numpy as np
 from davylamp.analysis import duel as d
 from davylamp.analysis import shares
 from davylamp.analysis.counts import Feedback, Outcome, Sample, Samples, Value
-from davylamp.analysis.rare import Claims
 from davylamp.analysis.rules import Check, Rules
 from davylamp.analysis.shares import Array
 
@@ -63,11 +62,7 @@ def complain(state: Complaints, counts: Feedback, rules: Rules, began: float) ->
         known.add(user)
         k[vote.canary] += 1
     now = d.Round(counts.stable_requests, counts.canary_requests, k[0], k[1], counts.end - counts.start)
-    return Complaints(d.meet(state.duel, now, claims(rules), settled=True), b"".join(sorted(known)))
-
-
-def claims(rules: Rules) -> Claims:
-    return Claims(rules.tolerate, rules.good_enough, 0.0)
+    return Complaints(d.meet(state.duel, now, rules.ratios, settled=True), b"".join(sorted(known)))
 
 
 def in_favour(state: Metric) -> float:

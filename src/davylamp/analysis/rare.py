@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from davylamp.analysis import shares
@@ -54,7 +55,7 @@ class Claims(NamedTuple):
     harmless: float
 
 
-class Sums(NamedTuple):
+class Sums(msgspec.Struct, frozen=True):
     """Of log factors against the claims, packed (`shares.pack`)."""
 
     worse: bytes
@@ -64,7 +65,7 @@ class Sums(NamedTuple):
     """Of the means of these."""
 
 
-class Account(NamedTuple):
+class Account(msgspec.Struct, frozen=True):
     """The warm pods' (`warmup`)."""
 
     spread: bytes

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from davylamp.analysis.rare import Claims
+
 Kind = Literal["errors", "latency", "logs", "feedback", "metric", "threshold", "outcome"]
 
 _WEIGHTS: dict[Kind, float] = {"errors": 0.5, "latency": 0.2, "logs": 0.2, "feedback": 0.1, "metric": 0.2}
@@ -74,6 +76,16 @@ class Rules(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     def parts(self) -> dict[str, float]:
         """Logs of `weights`."""
         return {name: math.log(weight) for name, weight in weights(self).items()}
+
+    @functools.cached_property
+    def claims(self) -> Claims:
+        """What is bet against where some share of failures is harmless, and"""
+        return Claims(self.tolerate, self.good_enough, self.harmless)
+
+    @functools.cached_property
+    def ratios(self) -> Claims:
+        """where none is."""
+        return Claims(self.tolerate, self.good_enough, 0.0)
 
     @functools.cached_property
     def sure(self) -> float:

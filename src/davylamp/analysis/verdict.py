@@ -212,9 +212,9 @@ def _content(check: Check, state: CheckState, rule: Rules) -> bool:
     """Whether what was seen is good enough, if it is recent."""
     match state:
         case errors.Errors():
-            return _bounded(state.duel, errors.claims(rule), rule)
+            return _bounded(state.duel, rule.claims, rule)
         case latency.Latency():
-            return state.bound is not None and _bounded(state.duel, latency.claims(rule), rule)
+            return state.bound is not None and _bounded(state.duel, rule.ratios, rule)
         case logs.LogState():
             return state.stable > 0 and state.canary > 0
         case others.Complaints():
@@ -232,14 +232,14 @@ def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Fin
     """With what people want to know."""
     match state:
         case errors.Errors():
-            found = _with_duel(found, state.duel, errors.claims(rule), rule)
+            found = _with_duel(found, state.duel, rule.claims, rule)
             message = wording.errors(
                 found.ratio, found.interval, found.requests, found.failures, state.duel.tally.alone
             )
             if found.good and not _below(found.interval, rule.good_enough):
                 message += f", known to be {_bound(state.duel, rule)}"
         case latency.Latency():
-            found = _with_duel(found, state.duel, latency.claims(rule), rule, latency.how(state))
+            found = _with_duel(found, state.duel, rule.ratios, rule, latency.how(state))
             worst = latency.culprit(state)
             if found.good and found.ratio is not None and state.bound is not None:
                 worst = (state.bound, found.ratio)  # what is bounded
@@ -248,7 +248,7 @@ def _worded(found: Finding, check: Check, state: CheckState, rule: Rules) -> Fin
         case logs.LogState():
             message = wording.logs(logs.culprit(state), state.stable, state.canary)
         case others.Complaints():
-            found = _with_duel(found, state.duel, others.claims(rule), rule)
+            found = _with_duel(found, state.duel, rule.ratios, rule)
             message = wording.feedback(found.failures, found.requests)
         case others.Metric():
             message = wording.metric(check.name, state.stable, state.canary, state.intervals, state.ahead)
