@@ -44,7 +44,7 @@ class Interval(NamedTuple):
     columns: NDArray[np.int64]
     """For each bound that is followed its column; -1 where it has none."""
     place: int
-    """Which of these bounds is that at the quantile; -1 where it is not known or has no column."""
+    """Which of these bounds is that at the quantile; -1 where that is not known yet."""
 
 
 class Sums(msgspec.Struct, frozen=True):

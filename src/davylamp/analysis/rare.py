@@ -99,7 +99,7 @@ def calling(inner: Callable[..., None]) -> Kernel:
     """As `plain`, by `inner`: `interval`, compiled."""
 
     def kernel(before: bytes, made: Interval, claims: Claims) -> tuple[bytes, list[float]]:
-        sums, logs = np.frombuffer(bytearray(before), "<f8"), np.empty(5)
+        sums, logs = np.frombuffer(bytearray(before), "<f8"), np.empty(5)  # what a bytearray holds can be written to
         inner(sums, logs, *made, *claims)
         return sums.tobytes(), logs.tolist()
 
