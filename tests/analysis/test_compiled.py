@@ -24,6 +24,20 @@ def _kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[rare.Kernel, com
     compiled.use.cache_clear()
 
 
+def test_all_stays_as_it_is_with_a_numba_that_can_not_compile_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    numba = pytest.importorskip("numba")
+
+    def refused(*_: object, **__: object) -> None:
+        raise numba.core.errors.TypingError("no such function")
+
+    monkeypatch.setattr(numba, "njit", refused)
+    before = rare._kernel[0], common._kernel[0]
+    compiled.use.cache_clear()
+    assert not compiled.use()
+    compiled.use.cache_clear()
+    assert (rare._kernel[0], common._kernel[0]) == before
+
+
 def test_compiled_they_say_the_same(kernels: tuple[rare.Kernel, common.Kernel]) -> None:
     few, many = kernels
     assert few is not rare.plain

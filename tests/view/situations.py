@@ -7,7 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any
 
+import msgspec
+
 from davylamp.core import names
+from davylamp.core.judging import told
 from davylamp.view.lines import Look, plain
 from davylamp.view.model import WorkloadView, view
 from davylamp.view.text import Pods, render
@@ -262,6 +265,10 @@ Situation = Callable[[], Cluster]
 def seen(cluster: Cluster) -> WorkloadView:
     """What a person sees of it now."""
     world = cluster.world()
+    if world.release is not None:
+        world = msgspec.structs.replace(
+            world, judgement=told(world.release)
+        )  # as all know it who don't look themselves
     canary = {pod.metadata.name for pod in world.pods or ()}
     return view(world, cluster.now, stable_pods=tuple(p for p in cluster.typed("Pod") if p.metadata.name not in canary))
 

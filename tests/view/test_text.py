@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, timedelta
 
 import msgspec
 import pytest
@@ -47,6 +47,15 @@ def test_without_data_the_verdict_says_what_was_not_seen() -> None:
     message = "errors: no data for 75 s; the evidence so far is kept"
     lines = text(situations.analysed(message=message, blind=True, problems=["pod web-1: no answer within 5 s"]))
     assert lines[5:7] == [f"  verdict {message}", "          pod web-1: no answer within 5 s"]
+
+
+def test_a_step_that_waits_for_the_verdict_does_not_repeat_its_words() -> None:
+    cluster = situations.analysed()
+    cluster.now += timedelta(minutes=11)
+    assert text(cluster)[-1] == "  now     step 1 waits for the verdict"
+    cluster = situations.analysed(message="errors: no data for 75 s; the evidence so far is kept", blind=True)
+    cluster.now += timedelta(minutes=11)
+    assert text(cluster)[-1] == "  now     step 1 is held while there is no data"
 
 
 def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them() -> None:

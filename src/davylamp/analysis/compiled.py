@@ -30,7 +30,7 @@ _INNER = (
 @functools.cache
 def use() -> bool:
     """Have both compiled from now on, in this process and those that are forked from it; False, and all as before,
-    where there is no numba."""
+    where there is no numba, or one that can't."""
     try:
         import numba
     except ImportError:
@@ -39,7 +39,8 @@ def use() -> bool:
         numba.extending.register_jitable(inner)
     njit: Any = numba.njit
     for kept in (True, False):
-        with contextlib.suppress(RuntimeError):  # there is nowhere to keep what was compiled
+        # RuntimeError: there is nowhere to keep what was compiled. NumbaError: this numba can't compile it.
+        with contextlib.suppress(RuntimeError, numba.core.errors.NumbaError):
             few = rare.calling(njit(_RARE, cache=kept)(rare.interval))
             many = common.calling(njit(_COMMON, cache=kept)(common.interval))
             if right(few, many):

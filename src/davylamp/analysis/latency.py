@@ -59,12 +59,9 @@ class Latency(msgspec.Struct, frozen=True, tag="latency", dict=True):
     @functools.cached_property
     def sums(self) -> common.Sums:
         """To be read only."""
-        spread, at_the_bound = (shares.unpack(raw).reshape(-1, CHI) for raw in (self.warm.spread, self._duel))
+        kept = (self.warm.spread, self.duel.worse + self.duel.better)
+        spread, at_the_bound = (shares.unpack(raw).reshape(-1, CHI) for raw in kept)
         return common.Sums(shares.unpack(self.followed).reshape(-1, WIDTH), spread, at_the_bound)
-
-    @property
-    def _duel(self) -> bytes:
-        return self.duel.worse + self.duel.better
 
     @property
     def table(self) -> Array:

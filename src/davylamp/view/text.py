@@ -247,7 +247,13 @@ _VERDICTS: dict[str, Style] = {"worse": "bad", "good enough": "good", "not enoug
 def _now(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
     if not view.under_way or view.waits is None or view.state in ("Paused", "AwaitingApproval"):
         return
-    yield from _labelled("now", Span(waiting(view, look, now)))
+    said = waiting(view, look, now)
+    if view.verdict is not None and any(_verdict(view, look)):
+        # Its words are in the line above.
+        what, told, rest = said.partition(f": {look.text(view.verdict.message)}")
+        if told:
+            said = f"{what if 'data' in what else f'{what} waits for the verdict'}{rest}"
+    yield from _labelled("now", Span(said))
 
 
 def waiting(view: WorkloadView, look: Look, now: datetime, *, countdown: bool = True) -> str:
