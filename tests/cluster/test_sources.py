@@ -135,7 +135,8 @@ def test_prometheus_killed_in_a_release_holds_it_until_it_is_back_and_a_failed_j
         # Killed for less than a minute when the hold is over, so that what was seen before is still young.
         shop.wait(measured, "a measurement of the canary")
         prometheus.kill()
-        shop.wait(lambda: "is held while there is no data: errors: no data" in _said(shop), "no data", 150)
+        shop.wait(lambda: "now step 1 is held while there is no data" in _said(shop), "no data", 150)
+        assert "verdict errors: no data" in _said(shop)
         assert PROMETHEUS in _said(shop)
         assert GATE not in _said(shop), "the webhook answers"
         assert shop.phase(NEW) == "Progressing"

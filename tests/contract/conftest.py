@@ -52,13 +52,14 @@ def lost(cluster: Cluster) -> Space:
 
 @pytest.fixture
 def space(cluster: Cluster) -> Iterator[Space]:
-    """An empty namespace, deleted after the test."""
+    """A namespace with nothing in it but what a real control plane puts into each; deleted after the test."""
     name = f"contract-{os.getpid()}-{next(_numbers)}"
     cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    space = Space(cluster, name)
     if cluster.real:
-        cluster.wait(lambda: cluster.request("GET", account).code == 200, "the default service account")
-    yield Space(cluster, name)
+        cluster.wait(lambda: space.find("serviceaccounts", "default"), "the default service account")
+        cluster.wait(lambda: space.find("configmaps", "kube-root-ca.crt"), "the authority's certificate")
+    yield space
     cluster.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
