@@ -60,7 +60,8 @@ def test_the_dispersion_between_pods(pods: list[tuple[int, float]]) -> None:
     asked, part = np.array(pods).T
     slow = np.round(asked * part)
     wanted = blocks.dispersion(slow[:, None], asked)
-    chi, freedom = common.dispersion(slow.sum(), asked.sum(), (slow**2 / asked).sum(), asked.min(), len(pods))
+    rate = float(slow.sum() / asked.sum())
+    chi, freedom = common.dispersion(np.column_stack([slow, asked]).tolist(), len(pods), 0, rate)
     assert (chi, freedom) == (near(wanted[0][0]), near(wanted[1][0]))
     assert common.tempering(chi, freedom) == near(blocks.tempering(*wanted)[0])
 

@@ -67,8 +67,8 @@ def done(**spec: Any) -> Cluster:
     return cluster
 
 
-def waiting_for_pods() -> Cluster:
-    cluster = started()
+def waiting_for_pods(**spec: Any) -> Cluster:
+    cluster = started(**spec)
     cluster.sick_images[V2] = PENDING
     for _ in range(3):
         cluster.look()

@@ -58,6 +58,13 @@ def test_a_step_that_waits_for_the_verdict_does_not_repeat_its_words() -> None:
     assert text(cluster)[-1] == "  now     step 1 is held while there is no data"
 
 
+def test_a_verdict_without_words_takes_none_from_what_a_step_waits_for() -> None:
+    cluster = situations.waiting_for_pods(analysis={"checks": [{"errors": {}}]})
+    name = cluster.release["metadata"]["name"]
+    cluster.edit("Release", name, lambda obj: obj.setdefault("status", {}).update(analysis={"checks": []}))
+    assert text(cluster)[-1] == "  now     step 1: 0 of 4 canary pods ready; taken back at 12:10:00 if that stays so"
+
+
 def test_a_weight_that_is_not_in_effect_yet_shows_both_and_the_way_between_them() -> None:
     assert text(situations.entering_50())[:6] == [
         "shop/web  release web-bc87ce785f-1  Progressing, step 2 of 3  began 12:00:00",

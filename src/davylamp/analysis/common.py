@@ -130,14 +130,8 @@ def interval(
     good_enough: float,
 ) -> None:
     """Add an `Interval` to `Sums`; `numbers` become those of `Found`."""
-    pods, last, fewest = len(slower), len(slower[0]) - 1, slower[0][-1]
-    n0, n1, n, slow0, slow1, rate_there, power_there = 0.0, 0.0, 0.0, 0.0, 0.0, math.nan, _UNSEEN
-    for pod in range(pods):
-        asked = slower[pod][last]
-        if pod < stable:
-            n0, fewest = n0 + asked, min(fewest, asked)
-        else:
-            n1, n = n1 + asked, n + asked * warm[pod]
+    n0, n1, n = totals(slower, stable, warm, -1)
+    slow0, slow1, rate_there, power_there = 0.0, 0.0, math.nan, _UNSEEN
     own = [0.0] * (CHI * len(columns))
     for at in range(len(columns)):
         row, column = table[at], columns[at]
@@ -145,14 +139,8 @@ def interval(
             for i in range(CHI):
                 own[at * CHI + i] = row[i]
             continue
-        k0, k1, k, squares = 0.0, 0.0, 0.0, 0.0
-        for pod in range(pods):
-            slow = slower[pod][column]
-            if pod < stable:
-                k0, squares = k0 + slow, squares + slow * slow / slower[pod][last]
-            else:
-                k1, k = k1 + slow, k + slow * warm[pod]
-        chi, freedom = dispersion(k0, n0, squares, fewest, stable)
+        k0, k1, k = totals(slower, stable, warm, column)
+        chi, freedom = dispersion(slower, stable, column, k0 / n0)
         row[CHI] += chi
         row[FREEDOM] += freedom
         rate, power = expected(row[SLOW], row[ASKED]), tempering(row[CHI], row[FREEDOM])
@@ -221,15 +209,30 @@ def log_mean_of(rows: Sequence[Sequence[float]]) -> float:
     return top + math.log(total / (CHI * len(rows)))
 
 
-def dispersion(slow: float, asked: float, squares: float, fewest: float, pods: int) -> tuple[float, float]:
-    """As `blocks.dispersion`, of one kind of failure. `squares` is the sum over the pods of slow^2/asked, `fewest` how
-    many requests one of them had at least."""
-    rate = slow / asked
-    each = rate * (1 - rate)
-    if pods < 2 or fewest * each < 1:
+def totals(
+    slower: Sequence[Sequence[float]], stable: int, warm: Sequence[bool], column: int
+) -> tuple[float, float, float]:
+    """Of a column: of stable, of the canary, and of its pods that are known to be warm."""
+    old, new, sure = 0.0, 0.0, 0.0
+    for pod in range(len(slower)):
+        if pod < stable:
+            old += slower[pod][column]
+        else:
+            new, sure = new + slower[pod][column], sure + slower[pod][column] * warm[pod]
+    return old, new, sure
+
+
+def dispersion(slower: Sequence[Sequence[float]], stable: int, column: int, rate: float) -> tuple[float, float]:
+    """As `blocks.dispersion`, between stable's pods at one bound; `rate` is the share of slow ones of all of theirs."""
+    if stable < 2:
         return 0.0, 0.0
-    # The sum of (slow - asked*rate)^2/asked is that of slow^2/asked, less rate times the sum of slow.
-    return max((squares - rate * slow) / max(each, 1e-9), 0.0), pods - 1.0
+    each, chi = rate * (1 - rate), 0.0
+    for pod in range(stable):
+        slow, asked = slower[pod][column], slower[pod][-1]
+        if asked * each < 1:
+            return 0.0, 0.0
+        chi += (slow - asked * rate) ** 2 / (asked * each)
+    return chi, stable - 1.0
 
 
 def tempering(chi: float, freedom: float) -> float:

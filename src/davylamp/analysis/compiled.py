@@ -22,8 +22,8 @@ _COMMON = (
     " float64[:,::1], int64, boolean[::1], int64[::1], int64, float64, float64)"
 )
 _INNER = (
-    *(rare.worse, rare.better, rare._bets, rare.below, rare.above, rare.log_mean),
-    *(common.block, common.dispersion, common.tempering, common.expected, common.log_mean_of),
+    *(rare.worse, rare.better, rare.bets, rare.below, rare.above, rare.log_mean),
+    *(common.block, common.totals, common.dispersion, common.tempering, common.expected, common.log_mean_of),
 )
 
 

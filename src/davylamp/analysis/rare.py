@@ -90,7 +90,7 @@ def after(
 
 
 def plain(before: bytes, made: Interval, claims: Claims) -> tuple[bytes, list[float]]:
-    sums, logs = np.frombuffer(before, "<f8").tolist(), [0.0] * 5
+    sums, logs = shares.unpack(before).tolist(), [0.0] * 5
     interval(sums, logs, *made, *claims)
     return shares.pack(np.array(sums)), logs
 
@@ -99,9 +99,9 @@ def calling(inner: Callable[..., None]) -> Kernel:
     """As `plain`, by `inner`: `interval`, compiled."""
 
     def kernel(before: bytes, made: Interval, claims: Claims) -> tuple[bytes, list[float]]:
-        sums, logs = np.frombuffer(bytearray(before), "<f8"), np.empty(5)  # what a bytearray holds can be written to
+        sums, logs = shares.unpack(before), np.empty(5)
         inner(sums, logs, *made, *claims)
-        return sums.tobytes(), logs.tolist()
+        return shares.pack(sums), logs.tolist()
 
     return kernel
 
@@ -138,8 +138,9 @@ def interval(
     else:
         every = worse(k0, k1, n0, n1, tolerate)
         own = every if same else worse(k0, k, n0, n, tolerate)
-    fine = better(k0, k1, n0, n1, good_enough) if settled and not alone else [0.0] * _KINDS
-    few = below(k1, n1, harmless) if settled and not alone else [0.0] * len(_SMALLER)
+    in_favour = settled and not alone
+    fine = better(k0, k1, n0, n1, good_enough) if in_favour else [0.0] * _KINDS
+    few = below(k1, n1, harmless) if in_favour else [0.0] * len(_SMALLER)
     logs[4] = log_mean([sums[at] + own[at] for at in range(_KINDS)])
     found = [each + more for each, more in zip(sums, every + fine + few + own)]  # noqa: B905 (numba knows no `strict`)
     for at in range(ALL):
@@ -150,15 +151,15 @@ def interval(
 
 def worse(k0: float, k1: float, n0: float, n1: float, tau: float) -> list[float]:
     """As `shares.worse`."""
-    return _bets(k1, k0 + k1, n1 * tau, max(n0 - max(tau - 1, 0.0), 0.0), WORSE)
+    return bets(k1, k0 + k1, n1 * tau, max(n0 - max(tau - 1, 0.0), 0.0), WORSE)
 
 
 def better(k0: float, k1: float, n0: float, n1: float, tau: float) -> list[float]:
     """As `shares.better`."""
-    return _bets(k0, k0 + k1, n0, n1 * tau, BETTER)
+    return bets(k0, k0 + k1, n0, n1 * tau, BETTER)
 
 
-def _bets(k: float, failures: float, mine: float, others: float, against: Sequence[float]) -> list[float]:
+def bets(k: float, failures: float, mine: float, others: float, against: Sequence[float]) -> list[float]:
     """On the share of the failures of one side, of which so many requests (the other's weighted) are `mine`."""
     if not (failures > 0 and mine > 0 and others > 0):
         return [0.0] * len(against)

@@ -49,16 +49,16 @@ MOST_STAKED = 0.98
 """The largest stake: what is lost if f = 0 is then the factor 50, not everything."""
 
 
-_KEPT = np.dtype("<f8")
+_DOUBLES = np.dtype("<f8")
 
 
 def pack(logs: Array) -> bytes:
     """Numbers as a state keeps them: bit for bit."""
-    return logs.astype(_KEPT, copy=False).tobytes()
+    return logs.astype(_DOUBLES, copy=False).tobytes()
 
 
 def unpack(raw: bytes) -> Array:
-    return np.frombuffer(raw, _KEPT).astype(float)
+    return np.frombuffer(raw, _DOUBLES).astype(float)
 
 
 SMALLER = np.array([0.0, 0.125, 0.25, 0.5])

@@ -103,8 +103,7 @@ def tense(state: State) -> bool:
     """Whether the next interval may decide, so that it should be a short one."""
     if state.crossed:
         return False
-    some = [seen for seen in state.checks.values() if seen.everything >= _WORTH]
-    return any(max(seen.evidence, _pending(seen)) >= _WORTH for seen in some)
+    return any(max(seen.evidence, _pending(seen)) >= _WORTH for seen in state.checks.values())
 
 
 def _pending(seen: Seen) -> float:

@@ -69,7 +69,7 @@ def awaits(case: Case, number: int, now: datetime) -> Plan | None:
         return Plan((), "AwaitingVerdict", f"step {number} waits for the next look: the last one brought no data")
     over = _patience(case, analysis)
     if over is None or over > now:
-        return Plan((), "AwaitingVerdict", f"step {number}: {judgement.message}", over)
+        return Plan((), "AwaitingVerdict", f"step {number} waits for the verdict: {judgement.message}", over)
     return _unclear(case, number, now, analysis, judgement)
 
 

@@ -53,18 +53,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (when, next(self._asked), timer))
         return timer
 
-    def call_later(
-        self, delay: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        return self.call_at(self._passed + delay, callback, *args, context=context)
-
-    def call_soon(
-        self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
-
     # --- what asyncio's loops have where they differ ---
 
     def _run_once(self) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from davylamp.view.lines import Line, Look, Span, Style, bar, columns, cut, fold, width_of
-from davylamp.view.model import SideView, StepView, WeightView, WorkloadView
+from davylamp.view.model import SideView, StepView, VerdictView, WeightView, WorkloadView
 from davylamp.view.pods import PodView
 from davylamp.view.words import SAME_IMAGE, ago, left, milliseconds, pair, percent, short
 
@@ -227,10 +227,15 @@ def _effect(weight: WeightView, look: Look, now: datetime) -> str:
     return f"{asked}, {same}in effect{since}{told}"
 
 
+def _compared(view: WorkloadView) -> VerdictView | None:
+    """The verdict, where it is shown."""
+    return view.verdict if view.under_way and view.state != "RollingBack" else None
+
+
 def _verdict(view: WorkloadView, look: Look) -> Iterator[Line]:
     """What the comparison says, what was not seen, and what it does not cover."""
-    verdict = view.verdict
-    if verdict is None or not view.under_way or view.state == "RollingBack":
+    verdict = _compared(view)
+    if verdict is None:
         return
     style: Style = "waiting" if verdict.blind else _VERDICTS[verdict.answer]
     prefix = "" if verdict.answer == "not enough data" else f"{verdict.answer}: "
@@ -248,11 +253,9 @@ def _now(view: WorkloadView, look: Look, now: datetime) -> Iterator[Line]:
     if not view.under_way or view.waits is None or view.state in ("Paused", "AwaitingApproval"):
         return
     said = waiting(view, look, now)
-    if view.verdict is not None and any(_verdict(view, look)):
-        # Its words are in the line above.
-        what, told, rest = said.partition(f": {look.text(view.verdict.message)}")
-        if told:
-            said = f"{what if 'data' in what else f'{what} waits for the verdict'}{rest}"
+    verdict = _compared(view)
+    if verdict is not None and verdict.message:
+        said = said.replace(f": {look.text(verdict.message)}", "", 1)  # which the line above has told
     yield from _labelled("now", Span(said))
 
 
